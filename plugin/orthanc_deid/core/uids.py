@@ -1,0 +1,28 @@
+"""Maps UIDs by key, so that references resolve for ever and nobody without the key finds the way back.
+
+A new UID is ``2.25.`` and the decimal form of a UUID version 8 (RFC 9562; PS3.5 B.2) whose 122 free bits are the
+first bits of HMAC-SHA-256(key, source UID). It depends on the key and the source UID alone: whatever object or
+patient id a reference stands in, it comes out the same.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+STANDARD_ROOT = "1.2.840.10008."
+"""UIDs below this root are constants of the standard and are never mapped."""
+
+_VERSION_CLEAR = ~(0xF << 76)
+_VERSION_8 = 8 << 76
+_VARIANT_CLEAR = ~(0x3 << 62)
+_VARIANT_RFC = 0x2 << 62
+
+
+def map_uid(key: bytes, uid: str) -> str:
+    """Return the UID that stands for `uid` under `key` (32 bytes); at most 44 characters.
+
+    `uid` is taken without padding; constants of the standard are the caller's to leave alone.
+    """
+    number = int.from_bytes(hmac.digest(key, uid.encode("utf-8"), "sha256")[:16], "big")
+    number = number & _VERSION_CLEAR | _VERSION_8
+    return f"2.25.{number & _VARIANT_CLEAR | _VARIANT_RFC}"
