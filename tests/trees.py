@@ -39,7 +39,15 @@ UNAVAILABLE_EXIT = 75  # EX_TEMPFAIL
 # Every step replaces the one before (exec), so the caller's child is the command itself: its pid, signals, exit status.
 ENTER = """
 set -e
-root=$1; count=$2; shift 2
+root=$1; scratch=$2; count=$3; shift 3
+if [ "$scratch" = yes ]; then
+  memory="$root.scratch"
+  mkdir -p "$memory"
+  mount -t tmpfs tmpfs "$memory"
+  mkdir "$memory/upper" "$memory/work" "$memory/root"
+  mount -t overlay overlay -o "lowerdir=$root,upperdir=$memory/upper,workdir=$memory/work" "$memory/root"
+  root="$memory/root"
+fi
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 while [ "$count" -gt 0 ]; do
@@ -77,16 +85,21 @@ class Tree:
     python_version: str
     versions: Mapping[str, str]
     """Debian's version of each package that was asked for."""
+    wheels: str
+    """A folder with the wheels of the locked requirements, for whoever installs them once more without a network."""
     orthanc: str = "/usr/sbin/Orthanc"
     plugins: str = "/usr/share/orthanc/plugins"
 
-    def command(self, argv: Sequence[str | os.PathLike[str]], binds: Sequence[Path] = ()) -> list[str]:
+    def command(
+        self, argv: Sequence[str | os.PathLike[str]], binds: Sequence[Path] = (), *, scratch: bool = False
+    ) -> list[str]:
         """The host's argv that runs ``argv`` inside.
 
-        The checkout, the temporary folder and ``binds`` are seen inside under their own paths.
+        The checkout, the temporary folder and ``binds`` are seen inside under their own paths. With ``scratch`` what is
+        written elsewhere in the tree lies in memory and is gone when the command ends.
         Network and processes are the machine's: loopback ports and pids are as outside.
         """
-        return enter(self.root, argv, [CHECKOUT, Path(tempfile.gettempdir()), *binds])
+        return enter(self.root, argv, [CHECKOUT, Path(tempfile.gettempdir()), *binds], scratch=scratch)
 
     def run(
         self, argv: Sequence[str | os.PathLike[str]], binds: Sequence[Path] = ()
@@ -95,13 +108,15 @@ class Tree:
         return subprocess.run(self.command(argv, binds), capture_output=True, text=True, errors="replace", check=False)
 
 
-def enter(root: Path, argv: Sequence[str | os.PathLike[str]], binds: Sequence[Path] = ()) -> list[str]:
+def enter(
+    root: Path, argv: Sequence[str | os.PathLike[str]], binds: Sequence[Path] = (), *, scratch: bool = False
+) -> list[str]:
     """The argv that runs ``argv`` in the tree at ``root``."""
     shared = _outermost(binds)
     inner = [os.fspath(part) for part in argv]
     return [
         *("unshare", "--mount", "--propagation", "private", "--", "/bin/sh", "-c", ENTER, "tree"),
-        *(str(root), str(len(shared)), *map(str, shared), *inner),
+        *(str(root), "yes" if scratch else "no", str(len(shared)), *map(str, shared), *inner),
     ]
 
 
@@ -146,8 +161,8 @@ def prepare(suite: str, say: Callable[[str], None] = lambda line: None) -> Tree:
         raise TreeError(f"{root} was removed while it was being prepared")
     _in_use.append(lock)
     with _locked(folder / f"{suite}.venv.lock"):
-        python = _venv(root, say)
-    return Tree(suite, root, python, stamp["python"], stamp["versions"])
+        venv = _venv(root, say)
+    return Tree(suite, root, str(venv / "bin/python"), stamp["python"], stamp["versions"], str(venv / "wheels"))
 
 
 def _require_machine() -> None:
@@ -293,8 +308,8 @@ print(json.dumps({
 """
 
 
-def _venv(root: Path, say: Callable[[str], None]) -> str:
-    """Install requirements.txt with the tree's own Python; answers the interpreter's path inside the tree.
+def _venv(root: Path, say: Callable[[str], None]) -> Path:
+    """Install requirements.txt with the tree's own Python; answers the environment's folder inside the tree.
 
     The machine's pip, which knows the machine's index, certificates and proxy, downloads what fits the tree's Python;
     the tree's pip installs from that folder alone. Both check the hashes.
@@ -305,7 +320,7 @@ def _venv(root: Path, say: Callable[[str], None]) -> str:
     venv = root / inside.relative_to("/")
     done = venv / "complete"
     if done.exists():
-        return str(python)
+        return inside
     for old in (root / VENVS.relative_to("/")).glob("*"):
         if not (old / "complete").exists():
             shutil.rmtree(old)
@@ -329,9 +344,8 @@ def _venv(root: Path, say: Callable[[str], None]) -> str:
     install = [str(python), "-m", "pip", "install", *strict, "--no-index"]
     install += ["--find-links", str(inside / "wheels"), "--requirement", str(inside / "requirements.txt")]
     _capture(enter(root, install))
-    shutil.rmtree(wheels)
     done.touch()
-    return str(python)
+    return inside
 
 
 def _without_markers(requirements: str, environment: Mapping[str, str]) -> str:

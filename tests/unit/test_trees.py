@@ -68,7 +68,7 @@ def test_a_folder_inside_another_is_bound_once(tmp_path: Path) -> None:
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
     argv = trees.enter(Path("/tree"), ["/bin/true"], [inner, tmp_path / "a", tmp_path / "a"])
-    assert argv[argv.index("/tree") :] == ["/tree", "1", str((tmp_path / "a").resolve()), "/bin/true"]
+    assert argv[argv.index("/tree") :] == ["/tree", "no", "1", str((tmp_path / "a").resolve()), "/bin/true"]
 
 
 def test_the_command_line_names_its_uses() -> None:
