@@ -1,0 +1,1 @@
+"""The builders of single objects, by kind; tests use them through tests.builders."""
