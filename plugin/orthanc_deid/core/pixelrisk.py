@@ -1,0 +1,133 @@
+"""Closed by default: which instances may carry text in their pixels (or in sound, or in a document), and are held.
+
+The Basic Profile cleans no pixels. Until a profile can, whatever may carry burned-in text is quarantined: judged by SOP
+class, by modality or by a flag, since each of the three is wrong often enough. The rows are data
+(closed_by_default.csv), each with its reason. That bits above Bits Stored hold an overlay cannot be seen from
+attributes: the engine looks at the pixels for that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from orthanc_deid.core import standard
+
+
+class Facts(Protocol):
+    """What an instance says about itself at its top level."""
+
+    @property
+    def sop_class(self) -> str: ...
+
+    @property
+    def transfer_syntax(self) -> str: ...
+
+    @property
+    def tags(self) -> Collection[int]: ...
+
+    def get(self, tag: int) -> str | None:
+        """Text value, multiple values with backslashes between; None where the attribute is missing."""
+
+    def raw(self, tag: int) -> bytes | None:
+        """Bytes of the value; None where the attribute is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RiskRow:
+    """A row of closed_by_default.csv: it applies to what it selects, if the test of its attribute holds.
+
+    It selects by at most one of SOP class, modality and transfer syntax; a row that selects by none applies to
+    everything.
+    """
+
+    rule: str
+    sop_classes: frozenset[str]
+    modalities: frozenset[str]
+    transfer_syntaxes: frozenset[str]
+    attribute: str  # 8 hex digits, or 60xxeeee for that element of any overlay group; empty: no test
+    test: str  # tag: is there; present: has a value; in, matches: one of its values does; not-zero
+    value: str
+    reason: str
+
+    def holds(self, facts: Facts) -> bool:
+        """Whether the test of the attribute holds."""
+        return not self.attribute or any(
+            _TESTS[self.test](facts, tag, self.value) for tag in _tags(self.attribute, facts)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows by what they select, so that an instance is held against the few that can concern it."""
+
+    by_sop_class: dict[str, list[RiskRow]]
+    by_modality: dict[str, list[RiskRow]]
+    by_syntax: dict[str, list[RiskRow]]
+    for_all: list[RiskRow]
+
+
+@lru_cache(maxsize=1)
+def risk_rows() -> tuple[RiskRow, ...]:
+    """All rows of closed_by_default.csv."""
+
+    def parts(text: str) -> frozenset[str]:
+        return frozenset(part for part in text.split("|") if part)
+
+    return tuple(
+        RiskRow(rule, parts(sop), parts(modality), parts(syntax), attribute, test, value, reason)
+        for rule, sop, modality, syntax, attribute, test, value, reason in standard.rows("closed_by_default.csv")
+    )
+
+
+@lru_cache(maxsize=1)
+def _index() -> _Rows:
+    index = _Rows({}, {}, {}, [])
+    for row in risk_rows():
+        for uid in row.sop_classes:
+            index.by_sop_class.setdefault(uid, []).append(row)
+        for modality in row.modalities:
+            index.by_modality.setdefault(modality, []).append(row)
+        for uid in row.transfer_syntaxes:
+            index.by_syntax.setdefault(uid, []).append(row)
+        if not (row.sop_classes or row.modalities or row.transfer_syntaxes):
+            index.for_all.append(row)
+    return index
+
+
+def assess(facts: Facts) -> str | None:
+    """Say why an instance is held, by rule and reason and without any of its values; None where it may pass."""
+    index = _index()
+    candidates = list(index.by_sop_class.get(facts.sop_class, ()))
+    for modality in _values(facts.get(0x00080060)):
+        candidates += index.by_modality.get(modality, ())
+    candidates += index.by_syntax.get(facts.transfer_syntax, ())
+    candidates += index.for_all
+    for row in candidates:
+        if row.holds(facts):
+            return f"{row.rule}: {row.reason}"
+    return None
+
+
+def _tags(attribute: str, facts: Facts) -> list[int]:
+    if "x" not in attribute:
+        return [int(attribute, 16)]
+    group, element = int(attribute[:2], 16) << 8, int(attribute[4:], 16)
+    return [tag for tag in facts.tags if tag & 0xFFFF == element and tag >> 16 & 0xFF00 == group]
+
+
+def _values(text: str | None) -> list[str]:
+    """Values in upper case and without padding: senders differ in case and in how they pad."""
+    return [value for part in (text or "").split("\\") if (value := part.strip(" \0\t\r\n").upper())]
+
+
+_TESTS: dict[str, Callable[[Facts, int, str], bool]] = {
+    "tag": lambda facts, tag, _value: tag in facts.tags,
+    "present": lambda facts, tag, _value: bool(_values(facts.get(tag))),
+    "in": lambda facts, tag, value: not set(value.split("|")).isdisjoint(_values(facts.get(tag))),
+    "matches": lambda facts, tag, value: any(re.fullmatch(value, text) for text in _values(facts.get(tag))),
+    "not-zero": lambda facts, tag, _value: any(facts.raw(tag) or b""),  # a binary number, in either byte order
+}

@@ -1,0 +1,153 @@
+"""What happens to an attribute: first its action code (Table E.1-1, options, deviations, rules outside the table), then
+the action that keeps the object valid, given the attribute's Type where it stands (PS3.15 section E.1.1 and E.3).
+
+The code vocabulary is that of Table E.1-1. A profile's deviations and the rules for attributes outside the table are
+expressed in it too, so that the Type decides in one place only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import NamedTuple
+
+from orthanc_deid.core import standard
+
+
+class Act(IntEnum):
+    """What the engine does to an element."""
+
+    KEEP = 0
+    REMOVE = 1
+    EMPTY = 2  # zero-length value, or a sequence without items
+    DUMMY = 3  # constant value valid for the VR, or a sequence with one item made of constants
+    UID = 4  # replaced by the UID derived from it
+    DESCEND = 5  # sequence: each element of its items by its own rule
+    PSEUDONYM = 6
+    CLEAN = 7  # value kept but for what identifies: for profiles with an option that says so
+    SHIFT = 8  # date or time moved by the subject's offset: likewise
+
+
+class Decision(NamedTuple):
+    """An action code and where it comes from, before Types are considered.
+
+    `code` is one of Table E.1-1's, or 'K', 'C', 'SHIFT', 'PSEUDONYM', 'REMOVE' (remove even where the IOD demands it).
+    """
+
+    code: str
+    source: str
+
+
+# VRs whose values are numbers, codes or tags: no room for free text (a code string has 16 capitals or digits).
+_SAFE_VRS = frozenset(("AT", "CS", "DS", "FD", "FL", "IS", "OD", "OF", "OL", "OV", "SL", "SS", "SV", "UL", "US", "UV"))
+# Groups that belong to messages, file meta information, directories and streams, never to a data set (PS3.5 section
+# 7.1).
+_FOREIGN_GROUPS = frozenset((0x0000, 0x0002, 0x0004, 0x0006, 0xFFFE))
+
+
+def needs_value(type_: str) -> bool:
+    """Whether an attribute that is present must have a value. For 1C the condition is taken to hold: it is present."""
+    return type_ in ("1", "1C")
+
+
+def may_be_absent(type_: str) -> bool:
+    """Whether the attribute may be removed. For 2C the condition is taken to hold, as for 1C."""
+    return type_ == "3"
+
+
+def decide(
+    tag: int,
+    vr: str,
+    *,
+    at_root: bool,
+    options: frozenset[str] = frozenset(),
+    deviations: Mapping[int, tuple[str, str]] | None = None,
+) -> Decision:
+    """Find the action code of an attribute; `deviations` holds (code, reason) by tag.
+
+    In this order: what no profile may change; attributes that nobody can judge (private, unknown); the profile's
+    deviations; the options that the profile takes; the Basic Profile's column; the rules for attributes outside the
+    table.
+    """
+    fixed = standard.always().get(tag)
+    if fixed is not None and (at_root or not fixed.root_only):
+        return Decision("PSEUDONYM" if fixed.act == "pseudonym" else "REMOVE", fixed.reason)
+    group = tag >> 16
+    if tag & 0xFFFF == 0:
+        return Decision("REMOVE", "group length")
+    if group in _FOREIGN_GROUPS:
+        return Decision("REMOVE", "group is not for data sets")
+    row = standard.table_row(tag)
+    if row is None and standard.attribute(tag) is None:
+        return Decision("REMOVE", "unknown attribute")
+    if deviations and tag in deviations:
+        code, reason = deviations[tag]
+        return Decision(code, f"profile: {reason}")
+    if row is not None:
+        return _from_table(group, row, options)
+    return _outside_table(tag, vr)
+
+
+def _from_table(group: int, row: standard.TableRow, options: frozenset[str]) -> Decision:
+    edition = f"E.1-1 {standard.EDITION}"
+    chosen: tuple[str, str, str] | None = None
+    for name in sorted(options):
+        option = standard.options()[name]
+        code = row.options.get(option.column)
+        # Where one option keeps and another cleans, cleaning is the careful one.
+        if code is not None and (chosen is None or chosen[0] == "K"):
+            chosen = (code, option.clean_act, name)
+    if chosen is not None:
+        code, clean_act, name = chosen
+        return Decision("SHIFT" if code == "C" and clean_act == "shift" else code, f"{edition} {name} {code}")
+    if group & 1:
+        return Decision("REMOVE", "private")
+    if group & 0xFF00 in (0x5000, 0x6000):  # planes without their data would be invalid, so the whole group goes
+        return Decision("REMOVE", f"{edition} basic {row.basic}, whole group")
+    return Decision(row.basic, f"{edition} basic {row.basic}")
+
+
+def _outside_table(tag: int, vr: str) -> Decision:
+    """Attributes outside Table E.1-1: kept where their VR has no room for text or where the keep list names them."""
+    if vr == "SQ":
+        return Decision("K", "not in E.1-1, sequence")
+    if vr == "UI":
+        if tag in standard.uid_constants():
+            return Decision("K", f"UID constant: {standard.uid_constants()[tag]}")
+        return Decision("U", "not in E.1-1, VR UI")
+    if vr in _SAFE_VRS:
+        return Decision("K", f"not in E.1-1, VR {vr}")
+    if tag in standard.keep_list():
+        return Decision("K", f"keep list: {standard.keep_list()[tag]}")
+    return Decision("X", f"not in E.1-1, VR {vr}")
+
+
+def act_for(code: str, type_: str, *, is_sequence: bool) -> Act:
+    """Resolve an action code by the attribute's Type, so that what comes out is as valid as what went in.
+
+    - X removes, but a Type 2 attribute is emptied and a Type 1 attribute gets a dummy.
+    - Z empties, but a Type 1 attribute gets a dummy.
+    - D is a dummy always.
+    - X/Z, X/D, Z/D, X/Z/D take the first of theirs that the Type permits. X/D on a Type 2 attribute empties: it needs
+      no value, and no value is nearer to X than a made-up one.
+    - X/Z/U* is X/Z, but where the Type demands a value the references stay with their UIDs mapped (both rows of the
+      table are sequences, so their items are entered).
+    - U maps, K keeps and C cleans whatever the Type is. On a sequence, U and K enter its items.
+    """
+    if code in ("REMOVE", "PSEUDONYM", "SHIFT"):
+        return Act[code]
+    if code == "K":
+        return Act.DESCEND if is_sequence else Act.KEEP
+    if code == "U":
+        return Act.DESCEND if is_sequence else Act.UID
+    if code == "C":
+        return Act.CLEAN
+    if code == "D":
+        return Act.DUMMY
+    if code.startswith("X") and may_be_absent(type_):
+        return Act.REMOVE
+    if not needs_value(type_):
+        return Act.EMPTY
+    if code.endswith("U*"):
+        return Act.DESCEND if is_sequence else Act.UID
+    return Act.DUMMY
