@@ -1,0 +1,152 @@
+"""De-identifies one instance: walk, plan, pixels, rewrite, clean, verify, write. Pure: no clock, network, database."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import markers, pixels
+from .actions import Piece, Rewriter
+from .errors import Quarantined
+from .pixelrisk import assess
+from .plan import Plan
+from .search import find
+from .sinks import Sink
+from .source import Source
+from .uids import map_uid
+from .values import Known
+from .verify import Verifier
+from .walk import PIXEL_DATA
+
+_ROUNDS = 3
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who stands for the patient in the output. `uid_key` has 32 bytes; `known` are values from other objects.
+
+    `date_offset` (days, negative) and `time_offset` (seconds) serve profiles that move dates.
+    """
+
+    pseudonym: str
+    uid_key: bytes
+    date_offset: int = 0
+    time_offset: int = 0
+    known: Known = Known()
+
+    def __repr__(self) -> str:
+        return "Subject(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was made: the output's UIDs and size in bytes, attributes counted by action, and what was harvested.
+
+    `harvested` holds values of the patient's: it is for sealing, everything else may be shown.
+    """
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    size: int
+    counts: dict[str, int] = field(default_factory=dict)
+    harvested: Known = field(default=Known(), repr=False)
+
+
+def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink) -> Report:
+    """Write the de-identified instance to `sink` and report on it.
+
+    Raises Quarantined with a reason; what the sink took by then is to be thrown away. The result is the same for the
+    same source, plan and subject, whenever and wherever it is made.
+    """
+    facts = source.facts
+    for tag, uid in ((0x00080018, facts.sop_instance), (0x0020000D, facts.study), (0x0020000E, facts.series)):
+        if not uid:
+            raise Quarantined("unparsable", "an instance without this UID", tag)
+    risk = assess(facts)
+    if risk is not None:
+        raise Quarantined("pixels-not-cleaned", risk)
+    replaced = pixels.prepare(source)
+    check = pixels.hidden_bits(source)
+
+    key = subject.uid_key
+    sop_uid = map_uid(key, facts.sop_instance)
+    marks = markers.elements(plan, source.syntax, key, sop_uid)
+    pseudonym = subject.pseudonym.encode("ascii")
+    forced: frozenset[tuple[int, int]] = frozenset()
+    for _ in range(_ROUNDS):
+        rewriter = Rewriter(source, plan, key, pseudonym, marks, dict(replaced), forced)
+        pieces = rewriter.run()
+        harvested = rewriter.harvest.known()
+        needles = subject.known.merge(harvested).needles
+        hits = find(rewriter.kept, needles, rewriter.uids)
+        if not hits:
+            break
+        forced |= {hit[0] for hit in hits}
+
+    Verifier(plan, source.syntax, pseudonym, key, rewriter.uids).check(source, pieces, dict(marks), needles, rewriter.uids)
+    meta = markers.file_meta(facts.sop_class, sop_uid, source.syntax)
+    size = _write(source, [meta, *pieces], check, sink)
+    counts = {act.name.lower(): number for act, number in rewriter.counts.items()}
+    if rewriter.cleaned:
+        counts["cleaned"] = rewriter.cleaned
+    return Report(
+        study_uid=map_uid(key, facts.study),
+        series_uid=map_uid(key, facts.series),
+        sop_uid=sop_uid,
+        size=size,
+        counts=counts,
+        harvested=harvested,
+    )
+
+
+def _write(source: Source, pieces: list[Piece], check: Any, sink: Sink) -> int:
+    """Put the pieces out, in few writes; native pixels pass through `check` on their way."""
+    if source.syntax.deflated:
+        return _write_deflated(source, pieces, check, sink)
+    pixels = _pixel_range(source) if check is not None else (0, 0)
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            waiting.append(piece)
+            size += len(piece)
+            continue
+        if waiting:
+            sink.write(b"".join(waiting))
+            waiting = []
+        offset, length = piece
+        size += length
+        if pixels[0] <= offset < pixels[1]:
+            for begin in range(offset, offset + length, _CHUNK):
+                chunk = source.read(begin, min(_CHUNK, offset + length - begin))
+                check(chunk)
+                sink.write(chunk)
+        else:
+            sink.copy(source, offset, length)
+    if waiting:
+        sink.write(b"".join(waiting))
+    return size
+
+
+def _write_deflated(source: Source, pieces: list[Piece], check: Any, sink: Sink) -> int:
+    meta, *rest = [piece if isinstance(piece, bytes) else source.read(*piece) for piece in pieces]
+    if check is not None:
+        begin, end = _pixel_range(source)
+        check(source.read(begin, end - begin))
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(b"".join(rest)) + packer.flush()
+    packed += b"\0" * (len(packed) & 1)
+    sink.write(meta)
+    sink.write(packed)
+    return len(meta) + len(packed)
+
+
+def _pixel_range(source: Source) -> tuple[int, int]:
+    place = source.facts.element(PIXEL_DATA)
+    if place is None:
+        return 0, 0
+    segment, element = place
+    return segment.base + element[3], segment.base + element[4]

@@ -1,0 +1,382 @@
+"""Opens a DICOM file or its bytes and walks its top level, so that everything after works on elements.
+
+Of a file only its head is read: up to the first value that lies behind what was read (the pixels, mostly). What lies
+behind that value is a segment of its own. So a file of any size costs the memory of its elements, not of its pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import Quarantined, Rejected
+from .syntax import LITTLE, Syntax, syntaxes
+from .text import decode, encodings
+from .walk import ITEM, PIXEL_DATA, SEQUENCE_END, UNDEFINED, Element, Short, Walker, fault, put_in_order
+
+HEAD_BYTES = 1 << 16
+"""What is read of a file at first: more than the header of most images."""
+MAX_HEAD_BYTES = 1 << 28
+"""Elements that need more memory than this are refused (256 MB, a per-frame sequence of a million frames)."""
+MAX_INFLATED_BYTES = 1 << 29
+"""A deflated data set may not grow beyond this."""
+BULK_BYTES = 1 << 20
+"""A value longer than this is not read with the head of a file: it is kept or dropped without looking inside."""
+
+DICOMDIR = "1.2.840.10008.1.3.10"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of elements in one buffer; `base` is the buffer's place in the source."""
+
+    base: int
+    walker: Walker
+    elements: list[Element]
+
+    @property
+    def buf(self) -> bytes:
+        """The bytes that the positions in `elements` count in."""
+        return self.walker.buf
+
+
+@dataclass(frozen=True, slots=True)
+class Fragments:
+    """Encapsulated Pixel Data of the top level (PS3.5 A.4): places in the source of its fragments, the first the Basic
+    Offset Table, as (offset of the item, offset of its value, length of its value)."""
+
+    tag: int
+    vr: bytes
+    begin: int
+    end: int
+    items: list[tuple[int, int, int]]
+
+
+class Facts:
+    """What the top level of a data set says: decoded on demand, never logged."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._places = {element[0]: (segment, element) for segment in source.segments for element in segment.elements}
+        if source.fragments:
+            self._places.setdefault(source.fragments.tag, (None, None))  # type: ignore[arg-type]
+        self.transfer_syntax = source.syntax.uid
+        self._charset: tuple[str, ...] | None = None
+
+    @property
+    def tags(self) -> set[int]:
+        """The tags of the top level."""
+        return set(self._places)
+
+    @property
+    def charset(self) -> tuple[str, ...]:
+        """The Python encodings that Specific Character Set (0008,0005) stands for."""
+        if self._charset is None:
+            self._charset = encodings(self.raw(0x00080005) or b"")
+        return self._charset
+
+    def element(self, tag: int) -> tuple[Segment, Element] | None:
+        """Return where an attribute stands, or None."""
+        place = self._places.get(tag)
+        return place if place and place[0] is not None else None
+
+    def raw(self, tag: int) -> bytes | None:
+        """Return the bytes of a value, None where the attribute is missing; a bulk value comes cut to 1 MB."""
+        place = self.element(tag)
+        if place is None:
+            return None
+        segment, element = place
+        if element[4] <= len(segment.buf):
+            return segment.buf[element[3] : element[4]]
+        return self._source.read(segment.base + element[3], min(element[4] - element[3], BULK_BYTES))
+
+    def get(self, tag: int) -> str | None:
+        """Return a text value, decoded and stripped, multiple values with backslashes; None where it is missing."""
+        raw = self.raw(tag)
+        return None if raw is None else decode(raw, self.charset).strip(" \0\r\n\t")
+
+    def values(self, tag: int) -> list[str]:
+        """Return the values of a text attribute; an empty list where it is missing or empty."""
+        text = self.get(tag)
+        return [value.strip(" \0") for value in text.split("\\")] if text else []
+
+    def number(self, tag: int) -> int | None:
+        """Return the first value of a US attribute or of an IS; None where it is missing or no number."""
+        place = self.element(tag)
+        if place is None:
+            return None
+        segment, element = place
+        raw = self.raw(tag) or b""
+        if element[1] in (b"US", b"SS", b"") and len(raw) in (2, 4, 6) and not raw.strip(b" \0").isdigit():
+            return int(segment.walker.numbers.short.unpack_from(raw)[0])
+        if element[1] in (b"US", b"SS") and len(raw) >= 2:
+            return int(segment.walker.numbers.short.unpack_from(raw)[0])
+        try:
+            return int(float(raw.split(b"\\")[0].strip(b" \0")))
+        except (ValueError, OverflowError):
+            return None
+
+    @property
+    def sop_class(self) -> str:
+        """SOP Class UID, or an empty text."""
+        return self.get(0x00080016) or ""
+
+    @property
+    def sop_instance(self) -> str:
+        """SOP Instance UID, or an empty text."""
+        return self.get(0x00080018) or ""
+
+    @property
+    def study(self) -> str:
+        """Study Instance UID, or an empty text."""
+        return self.get(0x0020000D) or ""
+
+    @property
+    def series(self) -> str:
+        """Series Instance UID, or an empty text."""
+        return self.get(0x0020000E) or ""
+
+    @property
+    def patient_id(self) -> str:
+        """Patient ID as it stands there, or an empty text."""
+        return self.get(0x00100020) or ""
+
+    @property
+    def patient_name(self) -> str:
+        """Patient's Name, or an empty text."""
+        return self.get(0x00100010) or ""
+
+    @property
+    def birth_date(self) -> str:
+        """Patient's Birth Date, or an empty text."""
+        return self.get(0x00100030) or ""
+
+    @property
+    def sex(self) -> str:
+        """Patient's Sex, or an empty text."""
+        return self.get(0x00100040) or ""
+
+    @property
+    def own_mark(self) -> str | None:
+        """The mark that this software left in an output, if the instance carries one."""
+        from .markers import find_mark
+
+        place = self.element(0x0018A001)
+        if place is None:
+            return None
+        segment, element = place
+        return find_mark(segment.buf[element[3] : min(element[4], len(segment.buf))])
+
+
+class Source:
+    """One instance as it came, opened and walked at its top level.
+
+    Raises Rejected (`not-dicom`, `dicomdir`) or Quarantined (`unparsable`, `truncated`, `too-large`,
+    `unsupported-transfer-syntax`) when it cannot be.
+    """
+
+    def __init__(self, data: bytes | None, fd: int | None, size: int) -> None:
+        self._data = data
+        self._fd = fd
+        self.size = size
+        self.segments: list[Segment] = []
+        self.fragments: Fragments | None = None
+        self.syntax: Syntax
+        self.meta: dict[int, bytes] = {}
+        self._open()
+        self._facts: Facts | None = None
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Source:
+        """Open an instance held in memory."""
+        return cls(data, None, len(data))
+
+    @classmethod
+    def from_file(cls, file: Any) -> Source:
+        """Open an instance in an open regular file (anything with a `fileno`), which must stay open meanwhile."""
+        fd = file.fileno()
+        return cls(None, fd, os.fstat(fd).st_size)
+
+    @property
+    def facts(self) -> Facts:
+        """What the top level says."""
+        if self._facts is None:
+            self._facts = Facts(self)
+        return self._facts
+
+    @property
+    def fd(self) -> int | None:
+        """The descriptor of the file that offsets count in; None where they count in memory."""
+        return self._fd
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read exactly `length` bytes; raises Quarantined `truncated` where the source ends before."""
+        if self._data is not None:
+            data = self._data[offset : offset + length]
+        else:
+            data = os.pread(self._fd, length, offset)  # type: ignore[arg-type]
+            while 0 < len(data) < length:
+                more = os.pread(self._fd, length - len(data), offset + len(data))  # type: ignore[arg-type]
+                if not more:
+                    break
+                data += more
+        if len(data) != length:
+            raise Quarantined("truncated", "the source ends within a value")
+        return data
+
+    def value(self, segment: Segment, element: Element) -> bytes:
+        """Return the value of an element, wherever it lies."""
+        if element[4] <= len(segment.buf):
+            return segment.buf[element[3] : element[4]]
+        return self.read(segment.base + element[3], element[4] - element[3])
+
+    # How it is opened
+
+    def _open(self) -> None:
+        head = self.read(0, min(self.size, HEAD_BYTES)) if self._data is None else self._data
+        pos = self._file_meta(head)
+        if self.syntax.deflated:
+            self._data = head = self._inflate(pos)
+            self._fd = None
+            self.size, pos = len(head), 0
+        self._data_set(head, 0, pos)
+        if not any(segment.elements for segment in self.segments):
+            raise Rejected("not-dicom", "no data set")
+
+    def _file_meta(self, head: bytes) -> int:
+        """Read the file meta information (PS3.10 section 7.1), or guess where it is missing; return its end."""
+        if head[128:132] == b"DICM":
+            pos = 132
+        elif head[:4] == b"DICM":
+            pos = 4
+        elif head[:4] in (b"\x02\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x00\x00") or (
+            head[:2] == b"\x08\x00" and head[3:4] == b"\x00" and len(head) > 16
+        ):
+            pos = 0
+        else:
+            raise Rejected("not-dicom", "no DICM prefix and no data set")
+        walker = Walker(head, explicit=True, little=True)
+        try:
+            while head[pos : pos + 2] == b"\x02\x00":
+                tag, _, start, length = walker.header(pos)
+                if start + length > len(head):
+                    raise Short
+                self.meta[tag] = head[start : start + length]
+                pos = start + length
+        except Short:
+            raise Quarantined("truncated", "the file meta information runs over the end") from None
+        uid = self.meta.get(0x00020010, b"").strip(b" \0").decode("ascii", "replace")
+        if self.meta.get(0x00020002, b"").strip(b" \0") == DICOMDIR.encode() or head[pos : pos + 4] == b"\x04\x00\x00\x11":
+            raise Rejected("dicomdir", "a DICOMDIR is no instance")
+        if not uid:
+            # PS3.10 asks for it; what comes without is one of the two that senders write without a header.
+            explicit = head[pos + 4 : pos + 6].isalpha() and head[pos + 4 : pos + 6].isupper()
+            uid = "1.2.840.10008.1.2.1" if explicit else "1.2.840.10008.1.2"
+        syntax = syntaxes().get(uid)
+        if syntax is None:
+            raise Quarantined("unsupported-transfer-syntax", "not in the table of transfer syntaxes", 0x00020010)
+        self.syntax = syntax
+        return pos
+
+    def _inflate(self, pos: int) -> bytes:
+        inflater = zlib.decompressobj(-15)
+        try:
+            data = inflater.decompress(self.read(pos, self.size - pos), MAX_INFLATED_BYTES)
+        except zlib.error:
+            raise Quarantined("unparsable", "the deflated data set cannot be inflated") from None
+        if inflater.unconsumed_tail:
+            raise Quarantined("too-large", "the deflated data set grows too large")
+        if not inflater.eof:
+            raise Quarantined("truncated", "the deflated data set ends early")
+        return data
+
+    def _data_set(self, buf: bytes, base: int, pos: int) -> None:
+        """Walk the top level, segment by segment; `pos` counts in `buf`, `base` is the place of `buf` in the source."""
+        while True:
+            walker = Walker(buf, self.syntax.explicit, self.syntax.little)
+            found: list[Element] = []
+            stop = self.size - base
+            problem: Exception | None = None
+            try:
+                _, pos = walker.elements(pos, stop, 0, found=found)
+            except (Short, Quarantined) as caught:
+                problem = caught
+                pos = found[-1][5] if found else pos
+                put_in_order(found)
+            if found and found[-1][4] > len(buf) and _wanted(found[-1]):
+                # Its value has to be looked into, so it is read; `problem`, if any, was its missing rest.
+                last = found.pop()
+                base, buf = self._read_on(walker, base, last[2], found, last[4] - last[2])
+                pos = 0
+                continue
+            if problem is not None and pos < stop:
+                if isinstance(problem, Short) and base + len(buf) < self.size:
+                    base, buf = self._read_on(walker, base, pos, found, 0 if found else len(buf) - pos)
+                    pos = 0
+                    continue
+                if not self._trailing(found, base + pos):
+                    if isinstance(problem, Short):
+                        raise Quarantined("truncated", "the data set ends within an element") from None
+                    raise problem
+                pos = stop
+            self._add(Segment(base, walker, found))
+            if pos >= stop:
+                return
+            # Fragments of encapsulated pixels: their items are read one by one, wherever they lie.
+            if self.fragments is not None:
+                raise fault(PIXEL_DATA, "a second element of undefined length")
+            tag, vr, start, _ = walker.header(pos)
+            self.fragments = self._fragments(tag, vr, base + pos, base + start)
+            base, pos = self.fragments.end, 0
+            if base >= self.size:
+                return
+            buf = self.read(base, min(self.size - base, HEAD_BYTES))
+
+    def _read_on(self, walker: Walker, base: int, pos: int, found: list[Element], known: int) -> tuple[int, bytes]:
+        """Close the segment and read a new buffer from `pos` on, twice as long as what is `known` not to be enough."""
+        self._add(Segment(base, walker, found))
+        size = HEAD_BYTES + known * 2 if known < BULK_BYTES else known + BULK_BYTES
+        if known > MAX_HEAD_BYTES:
+            raise Quarantined("too-large", "one element needs too much memory")
+        base += pos
+        return base, self.read(base, min(size, self.size - base))
+
+    def _add(self, segment: Segment) -> None:
+        if not segment.elements:
+            return
+        if self.segments and self.segments[-1].elements[-1][0] >= segment.elements[0][0]:
+            raise fault(segment.elements[0][0], "the attributes are out of order")
+        self.segments.append(segment)
+
+    def _trailing(self, found: list[Element], offset: int) -> bool:
+        """Whether what begins at `offset` is no data set but bytes behind its end: they are dropped."""
+        last = found[-1][0] if found else (self.segments[-1].elements[-1][0] if self.segments else 0)
+        if last >= PIXEL_DATA or self.fragments is not None:
+            return True
+        rest = self.size - offset
+        return rest <= BULK_BYTES and not self.read(offset, rest).strip(b"\0")
+
+    def _fragments(self, tag: int, vr: bytes, begin: int, pos: int) -> Fragments:
+        numbers = LITTLE
+        items: list[tuple[int, int, int]] = []
+        while pos + 8 <= self.size:
+            group, element, length = numbers.tag_length.unpack(self.read(pos, 8))
+            if group << 16 | element == SEQUENCE_END:
+                return Fragments(tag, vr, begin, pos + 8, items)
+            if group << 16 | element != ITEM or length == UNDEFINED:
+                raise fault(group << 16 | element, "a fragment of pixels is due here")
+            items.append((pos, pos + 8, length))
+            pos += 8 + length
+        raise Quarantined("truncated", "the fragments of pixels have no end", tag)
+
+
+def _wanted(element: Element) -> bool:
+    """Whether a value that lies behind the buffer must be read: a sequence, or anything that is no bulk of numbers."""
+    tag, vr, _, start, stop, _, _ = element
+    if stop - start <= BULK_BYTES:
+        return not 0x7FE00000 <= tag <= 0x7FE0FFFF
+    if vr:
+        return vr in (b"SQ", b"UN")
+    return not (0x7FE00000 <= tag <= 0x7FE0FFFF or 0x60000000 <= tag <= 0x60FFFFFF or 0x50000000 <= tag <= 0x50FFFFFF)

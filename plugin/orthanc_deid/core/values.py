@@ -1,0 +1,315 @@
+"""The values that identify a subject: harvested from the subject's objects, and searched for in what comes out.
+
+`Known` is what was harvested (kind and text); it can be merged over all objects of a subject and sealed. `Needles` is
+what it compiles to: byte strings for a fast search that may only err by finding too much, and rules that judge a find
+by the word and the attribute it stands in. So a short or common value is judged, and never left out of the search.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .syntax import STANDARD
+from .text import decode
+
+_LONG = 5
+"""Values of at least this many characters are searched for inside words too, shorter ones as whole words."""
+_SQUEEZE = re.compile(r"[\s\-_./()+^,;:]+")
+_TOKEN = re.compile(r"[^\W_]+")
+_DATE = re.compile(r"(\d{4})[-./]?(\d{2})[-./]?(\d{2})")
+_HONORIFICS = frozenset({"dr", "mr", "mrs", "ms", "prof", "md", "jr", "sr", "phd", "ii", "iii"})
+_NAMELESS = frozenset({"", "anonymous", "anonymized", "unknown", "none", "removed", "na", "n/a", "null", "test"})
+_MONTHS = "january february march april may june july august september october november december".split()
+_NUMERIC = frozenset({"DS", "IS"})
+
+
+@lru_cache(maxsize=1)
+def identifying() -> dict[int, str]:
+    """Return the attributes to harvest, tag to kind: name, id, step, date, phone, phrase."""
+    with (STANDARD / "identifying.csv").open(newline="", encoding="utf-8") as file:
+        return {int(row["tag"], 16): row["kind"] for row in csv.DictReader(file)}
+
+
+@lru_cache(maxsize=1)
+def vocabulary() -> dict[str, frozenset[str]]:
+    """Return the words that are at home in an attribute (tag as 8 hex digits) or in a VR, whoever is called so."""
+    words: dict[str, set[str]] = {}
+    with (STANDARD / "vocabulary.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            words.setdefault(row["where"], set()).add(row["word"])
+    return {where: frozenset(found) for where, found in words.items()}
+
+
+@dataclass(frozen=True)
+class Known:
+    """Values of one subject, as (kind, text). Hashable and picklable; `dump` is for sealing, never for a log."""
+
+    values: frozenset[tuple[str, str]] = frozenset()
+
+    def merge(self, other: Known) -> Known:
+        """Return what both know."""
+        return self if other.values <= self.values else Known(self.values | other.values)
+
+    def dump(self) -> bytes:
+        """Serialise, for sealing."""
+        return json.dumps(sorted(self.values), ensure_ascii=False).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> Known:
+        """Read what `dump` wrote."""
+        return cls(frozenset((str(kind), str(text)) for kind, text in json.loads(data)))
+
+    def __repr__(self) -> str:
+        return f"Known({len(self.values)} values)"
+
+    @property
+    def needles(self) -> Needles:
+        """What to search for."""
+        return _compile(self)
+
+
+class Harvest:
+    """Collects raw values while an object is walked."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self) -> None:
+        self.raw: list[tuple[str, bytes, tuple[str, ...]]] = []
+
+    def known(self) -> Known:
+        """Decode what was collected; the same raw values give the same (cached) answer."""
+        return _known(frozenset(self.raw))
+
+
+@lru_cache(maxsize=512)
+def _known(raw: frozenset[tuple[str, bytes, tuple[str, ...]]]) -> Known:
+    values: set[tuple[str, str]] = set()
+    for kind, value, charset in raw:
+        text = decode(value, charset)
+        # A backslash parts values; in an address it may be text, and then its parts are searched for.
+        for part in text.split("\\"):
+            part = part.strip(" \0\r\n\t")
+            if kind == "date":
+                found = _DATE.match(part)
+                if found and "0000" < found[1] and "00" < found[2] < "13" and "00" < found[3] < "32":
+                    values.add((kind, "".join(found.groups())))
+            elif _SQUEEZE.sub("", part).casefold() not in _NAMELESS:
+                values.add((kind, part))
+    return Known(frozenset(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Needle:
+    """One spelling to search for, casefolded. `mode` says how a find counts: any, word (whole words only), value (the
+    whole value only)."""
+
+    text: str
+    mode: str
+    kind: str
+
+
+class Needles:
+    """Compiled needles of one subject."""
+
+    __slots__ = ("all", "dates", "plain", "squeezed", "wide", "whole")
+
+    def __init__(self, needles: Iterable[Needle], dates: dict[str, list[Needle]]) -> None:
+        self.all = [*needles, *(needle for spellings in dates.values() for needle in spellings)]
+        ascii_ = [needle for needle in self.all if needle.text.isascii()]
+        gated = {needle.text for gate, spellings in dates.items() if gate for needle in spellings}
+        self.plain = tuple({needle.text.encode() for needle in ascii_ if needle.text not in gated})
+        self.dates = tuple(
+            (gate.encode(), tuple({needle.text.encode() for needle in spellings}))
+            for gate, spellings in dates.items()
+            if gate
+        )
+        # Ids and telephone numbers are also found where something parts their digits.
+        self.squeezed = tuple(
+            {
+                squeezed.encode()
+                for needle in ascii_
+                if needle.kind in ("id", "phone") and len(squeezed := _SQUEEZE.sub("", needle.text)) >= 7
+            }
+        )
+        self.wide = tuple(needle for needle in self.all if not needle.text.isascii())
+        self.whole = frozenset(
+            needle.text.encode() for needle in ascii_ if needle.text.isdigit() and len(needle.text) >= 6
+        )
+
+    def maybe(self, low: bytes) -> bool:
+        """Whether text in lower case may hold a needle; may say yes too often, never no too often (of ASCII ones)."""
+        for needle in self.plain:
+            if needle in low:
+                return True
+        for gate, spellings in self.dates:
+            if gate in low:
+                for needle in spellings:
+                    if needle in low:
+                        return True
+        if self.squeezed:
+            tight = low.translate(None, b" \t-_./()+^,;:")
+            for needle in self.squeezed:
+                if needle in tight:
+                    return True
+        return False
+
+    def in_numbers(self, numbers: Iterable[bytes]) -> bool:
+        """Whether one of the numbers (values of DS and IS) is an id, a telephone number or a date of the subject.
+
+        Short ids are left to what the number means: Instance Number 123 is no patient 123.
+        """
+        return not self.whole.isdisjoint(numbers)
+
+    def hit(self, text: str, vr: str, tag: int) -> bool:
+        """Judge one value, decoded: whether it tells something of the subject."""
+        if vr in _NUMERIC:
+            return self.in_numbers(part.strip(" \0").encode() for part in text.split("\\"))
+        folded = fold(text)
+        homely = vocabulary().get(f"{tag:08X}", frozenset()) | vocabulary().get(vr, frozenset())
+        for needle in self.all:
+            if needle.text in folded and self._counts(needle, folded, homely):
+                return True
+        if self.squeezed:
+            tight = _SQUEEZE.sub("", folded).encode()
+            return any(needle in tight for needle in self.squeezed)
+        return False
+
+    @staticmethod
+    def _counts(needle: Needle, folded: str, homely: frozenset[str]) -> bool:
+        if needle.mode == "value":
+            return any(part.strip(" \0") == needle.text for part in folded.split("\\"))
+        for begin in _finds(needle.text, folded):
+            end = begin + len(needle.text)
+            if needle.mode == "word" and (
+                (begin and folded[begin - 1].isalnum() and needle.text[0].isalnum())
+                or (end < len(folded) and folded[end].isalnum() and needle.text[-1].isalnum())
+            ):
+                continue
+            if homely and needle.kind == "name" and _token_around(folded, begin, end) in homely:
+                continue
+            return True
+        return False
+
+    def in_bytes(self, raw: bytes) -> bool:
+        """Whether binary that may carry text (profiles, look-up tables) holds a needle, in ASCII, UTF-8 or UTF-16.
+
+        Short needles are not looked for in numbers: three letters stand in any table of 64 KB.
+        """
+        for low in (raw.lower(), raw.replace(b"\0", b"").lower()):
+            for needle in self.all:
+                if len(needle.text) >= _LONG and needle.mode != "value" and needle.text.encode() in low:
+                    return True
+        return False
+
+
+def fold(text: str) -> str:
+    """Casefold and compose, so that spellings of one letter compare equal."""
+    return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
+
+
+def _finds(needle: str, text: str) -> Iterator[int]:
+    at = text.find(needle)
+    while at >= 0:
+        yield at
+        at = text.find(needle, at + 1)
+
+
+def _token_around(text: str, begin: int, end: int) -> str:
+    while begin and text[begin - 1].isalnum():
+        begin -= 1
+    while end < len(text) and text[end].isalnum():
+        end += 1
+    return text[begin:end]
+
+
+@lru_cache(maxsize=512)
+def _compile(known: Known) -> Needles:
+    needles: set[Needle] = set()
+    dates: dict[str, list[Needle]] = {}
+    for kind, text in known.values:
+        if kind == "date":
+            for gate, needle in _spellings(text):
+                dates.setdefault(gate, []).append(needle)
+        else:
+            for part in _parts(kind, fold(text)):
+                needles.update(_modes(kind, part))
+    return Needles(needles, dates)
+
+
+def _modes(kind: str, text: str) -> Iterator[Needle]:
+    if kind == "step" and len(text) < _LONG:
+        yield Needle(text, "value", kind)
+    else:
+        yield Needle(text, "any" if len(text) >= _LONG else "word", kind)
+
+
+def _parts(kind: str, text: str) -> Iterator[str]:
+    """Yield the spellings of one value that have to be found on their own."""
+    if kind == "name":
+        for token in {token for group in text.split("=") for token in re.split(r"[\s^,=]+", group)}:
+            for word in {token, *re.split(r"[-'’.]", token)}:
+                # A single letter is an initial: it is found as part of the whole name only.
+                if len(word) >= 2 and word not in _HONORIFICS and word not in _NAMELESS:
+                    yield word
+                    yield from _plain_letters(word)
+        whole = " ".join(_TOKEN.findall(text))
+        if len(whole) >= 3:
+            yield whole
+        return
+    if kind == "phone":
+        digits = re.sub(r"\D", "", text)
+        if len(digits) >= 5:
+            yield digits
+        yield text
+        return
+    if text:
+        yield text
+        yield from _plain_letters(text)
+    if kind == "id":
+        squeezed = _SQUEEZE.sub("", text)
+        if len(squeezed) >= 3:
+            yield squeezed
+        stripped = squeezed.lstrip("0")
+        if len(stripped) >= _LONG:
+            yield stripped
+    elif kind == "phrase":
+        for line in re.split(r"[\r\n^]+", text):
+            if len(line.strip()) >= _LONG:
+                yield line.strip()
+
+
+def _plain_letters(text: str) -> Iterator[str]:
+    """Yield how a word is written where umlauts and accents are not to be had."""
+    if not text.isascii():
+        yield "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+        yield text.replace("ä", "ae").replace("ö", "oe").replace("ü", "ue").replace("ß", "ss")
+
+
+@lru_cache(maxsize=4096)
+def _spellings(date: str) -> tuple[tuple[str, Needle], ...]:
+    """Return the ways a date YYYYMMDD is written, each with a part that it always holds ("" where there is none)."""
+    year, month, day = date[:4], date[4:6], date[6:]
+    m, d, yy = str(int(month)), str(int(day)), year[2:]
+    name = _MONTHS[int(month) - 1]
+    full = {date, day + month + year, month + day + year}
+    for s in "-./ ":
+        for a, b in ((month, day), (m, d)):
+            full |= {f"{year}{s}{a}{s}{b}", f"{b}{s}{a}{s}{year}", f"{a}{s}{b}{s}{year}"}
+    for word in (name, name[:3]):
+        for number in (day, d):
+            full |= {f"{number}{s}{word}{s}{year}" for s in (" ", "-", "", ". ")}
+            full |= {f"{word} {number}, {year}", f"{word} {number} {year}", f"{year}-{word}-{number}"}
+    brief = {yy + month + day}
+    for s in "-./":
+        for a, b in ((month, day), (m, d)):
+            brief |= {f"{b}{s}{a}{s}{yy}", f"{a}{s}{b}{s}{yy}", f"{yy}{s}{a}{s}{b}"}
+    return (
+        *((year, Needle(text, "any" if text == date else "word", "date")) for text in sorted(full)),
+        *(("", Needle(text, "word", "date")) for text in sorted(brief)),
+    )

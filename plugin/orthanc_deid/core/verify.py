@@ -1,0 +1,306 @@
+"""Walks a finished output again, with code of its own, and lets nothing pass that the plan does not allow.
+
+Every attribute must be what its rule makes of it: gone, empty, its dummy, the pseudonym, a UID that the key gives
+(computed again here), or a kept value in which nothing of the subject is found. Anything else: no release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from struct import Struct
+
+from .actions import Kept, Piece, hot
+from .dummies import dummy_value
+from .errors import Quarantined
+from .markers import MARK_TAGS
+from .plan import Act, Node, Plan, Rule
+from .search import find
+from .source import Source
+from .syntax import Syntax
+from .text import encodings
+from .uids import STANDARD_ROOT, map_uid
+from .values import Needles
+
+_LONG_FORM = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+
+
+def _failed(tag: int, what: str) -> Quarantined:
+    return Quarantined("verify-failed", what, tag)
+
+
+class Verifier:
+    """Checks one output against its plan, the pseudonym and the UIDs that the key gives."""
+
+    def __init__(self, plan: Plan, syntax: Syntax, pseudonym: bytes, uid_key: bytes, uids: dict[str, str]) -> None:
+        self.plan = plan
+        self.explicit = syntax.explicit
+        order = "<" if syntax.little else ">"
+        self.short = Struct(order + "HH2sH").unpack_from
+        self.plain = Struct(order + "HHL").unpack_from
+        self.length = Struct(order + "L").unpack_from
+        self.pseudonym = pseudonym
+        self.allowed = {map_uid(uid_key, uid).encode() for uid in uids}
+        self.kept: list[Kept] = []
+
+    def check(self, source: Source, pieces: list[Piece], marks: dict[int, bytes], needles: Needles, uids: dict[str, str]) -> None:
+        """Walk the data set that `pieces` make up; raises Quarantined `verify-failed` or `value-left`."""
+        output = _Output(source, pieces)
+        marks = dict(marks)
+        base, last = 0, -1
+        charset = source.facts.charset
+        while base < output.size:
+            buf = output.run(base)
+            pos, last = self._level(buf, 0, len(buf), self.plan.root, charset, 0, last, marks)
+            if pos == len(buf) and pos:
+                base += pos
+                continue
+            # The value of the element at `pos` lies behind this run: a large value, or pixels.
+            tag, vr, start, length = self._header(output.read(base + pos, min(12, output.size - base - pos)), 0)
+            end = output.fragments_end(base + pos + start, tag, self.plain) if length == 0xFFFFFFFF else base + pos + start + length
+            if tag <= last or end > output.size:
+                raise _failed(tag, "the output's elements are out of order or cut off")
+            act, own_vr, check, _ = hot(self.plan.root)[tag]
+            if act != Act.KEEP:
+                raise _failed(tag, "a large value stayed that the plan does not keep")
+            if tag not in _PIXELS and check is not None:
+                self.kept.append(((base, pos), tag, own_vr, output.read(base + pos + start, length), charset))
+            base, last = end, tag
+        if marks:
+            raise _failed(next(iter(marks)), "a mark is missing")
+        for _, tag, _, _, _ in find(self.kept, needles, uids):
+            raise Quarantined("value-left", "a value of the subject's stands in what is kept", tag)
+
+    def _header(self, buf: bytes, pos: int) -> tuple[int, bytes, int, int]:
+        if not self.explicit:
+            group, element, length = self.plain(buf, pos)
+            return group << 16 | element, b"", pos + 8, length
+        group, element, vr, length = self.short(buf, pos)
+        if vr in _LONG_FORM:
+            return group << 16 | element, vr, pos + 12, self.length(buf, pos + 8)[0]
+        return group << 16 | element, vr, pos + 8, length
+
+    def _level(
+        self,
+        buf: bytes,
+        pos: int,
+        stop: int,
+        node: Node,
+        charset: tuple[str, ...],
+        depth: int,
+        last: int = -1,
+        marks: dict[int, bytes] | None = None,
+    ) -> tuple[int, int]:
+        """Check the elements of one level up to `stop`; return where it ended and the last tag.
+
+        At the top level it ends before the first element whose value is not in `buf`.
+        """
+        rules = hot(node)
+        keep = self.kept.append
+        explicit, short = self.explicit, self.short
+        while pos < stop:
+            if explicit and pos + 8 <= stop:
+                group, number, vr, length = short(buf, pos)
+                tag = group << 16 | number
+                if vr in _LONG_FORM:
+                    if pos + 12 > stop:
+                        break
+                    start = pos + 12
+                    length = self.length(buf, pos + 8)[0]
+                else:
+                    start = pos + 8
+            elif pos + 8 <= stop:
+                tag, vr, start, length = self._header(buf, pos)
+            else:
+                break
+            if tag == 0xFFFEE00D:
+                return pos, last
+            if tag <= last:
+                raise _failed(tag, "the output's elements are out of order")
+            end = start + length
+            act, own_vr, check, rule = rules[tag]
+            if length == 0xFFFFFFFF:
+                if own_vr != b"SQ" and vr != b"SQ":
+                    break
+                end = self._undefined_end(buf, start)
+            if end > stop:
+                break
+            last = tag
+            if act == 0:
+                if check is not None:
+                    keep(((pos, depth), tag, own_vr, buf[start:end], charset))
+                    if tag == 0x00080005:
+                        charset = encodings(buf[start:end])
+            elif marks is not None and tag in marks:
+                if buf[pos:end] != marks.pop(tag):
+                    raise _failed(tag, "a mark is not what it should be")
+            elif act == Act.REMOVE or tag in MARK_TAGS:
+                raise _failed(tag, "an attribute stayed that the plan removes")
+            elif length:
+                self._value(buf, start, end, tag, vr, act, own_vr, rule, charset, depth)
+            pos = end
+        else:
+            return pos, last
+        if depth:
+            raise _failed(0, "the output's elements run over their item")
+        return pos, last
+
+    def _value(self, buf, start, end, tag, vr, act, own_vr, rule, charset, depth) -> None:  # type: ignore[no-untyped-def]
+        if own_vr == b"SQ":
+            if rule.child is None or act not in (Act.DESCEND, Act.DUMMY):
+                raise _failed(tag, "a sequence stayed that the plan does not keep")
+            if act == Act.DUMMY:
+                self._made_up(buf, start, end, rule)
+            else:
+                self._items(buf, start, end, rule.child, charset, depth, vr == b"UN")
+            return
+        value = buf[start:end].rstrip(b" \0")
+        if act == Act.PSEUDONYM:
+            fine = value == self.pseudonym
+        elif own_vr == b"UI" and act in (Act.UID, Act.DUMMY):
+            fine = all(
+                not uid or uid in self.allowed or uid.startswith(STANDARD_ROOT.encode()) for uid in value.split(b"\\")
+            )
+        else:
+            fine = act == Act.DUMMY and value == _dummy(rule)
+        if not fine:
+            raise _failed(tag, "the value is not what the plan makes of it")
+
+    def _made_up(self, buf: bytes, pos: int, end: int, rule: Rule) -> None:
+        """Check the one item of a sequence that stands as a dummy: nothing in it is anybody's."""
+        required = rule.child.required if rule.child is not None else ()
+        group, number, length = self.plain(buf, pos)
+        pos += 8
+        if (group, number) != (0xFFFE, 0xE000) or pos + length != end:
+            raise _failed(rule.tag, "a made-up sequence is not what it should be")
+        for wanted in required:
+            tag, vr, start, length = self._header(buf, pos)
+            pos = start + length
+            if tag != wanted.tag or pos > end:
+                raise _failed(tag, "a made-up sequence is not what it should be")
+            if not length and wanted.act != Act.DUMMY:
+                continue
+            if wanted.vr == "SQ":
+                self._made_up(buf, start, pos, wanted)
+            elif buf[start:pos].rstrip(b" \0") != _dummy(wanted):
+                raise _failed(tag, "a made-up value is not what it should be")
+        if pos != end:
+            raise _failed(rule.tag, "a made-up sequence holds too much")
+
+    def _items(self, buf, start, end, node, charset, depth, unknown) -> None:  # type: ignore[no-untyped-def]
+        if unknown:
+            # What a UN holds is in implicit VR little endian, or in the file's own encoding where that fails.
+            inner = copy(self)
+            inner.explicit, inner.plain, inner.length = False, _LITTLE, _LITTLE_LENGTH
+            kept = len(self.kept)
+            try:
+                inner._items(buf, start, end, node, charset, depth, False)
+                return
+            except Quarantined:
+                del self.kept[kept:]
+        pos = start
+        while pos < end:
+            if pos + 8 > end:
+                raise _failed(0, "a sequence of the output is cut off")
+            group, number, length = self.plain(buf, pos)
+            tag = group << 16 | number
+            if tag == 0xFFFEE0DD and pos + 8 == end:
+                return
+            if tag != 0xFFFEE000:
+                raise _failed(tag, "a sequence of the output holds something that is no item")
+            pos += 8
+            if length == 0xFFFFFFFF:
+                pos, _ = self._level(buf, pos, end, node, charset, depth + 1)
+                if self.plain(buf, pos)[:2] != (0xFFFE, 0xE00D):
+                    raise _failed(tag, "an item of the output has no end")
+                pos += 8
+                continue
+            if pos + length > end or self._level(buf, pos, pos + length, node, charset, depth + 1)[0] != pos + length:
+                raise _failed(tag, "an item of the output is cut off")
+            pos += length
+
+    def _undefined_end(self, buf: bytes, pos: int) -> int:
+        """Return the end of a sequence of undefined length, its delimiter included."""
+        depth = 0
+        while pos + 8 <= len(buf):
+            group, number, length = self.plain(buf, pos)
+            tag = group << 16 | number
+            pos += 8
+            if tag == 0xFFFEE0DD:
+                if not depth:
+                    return pos
+                depth -= 1
+            elif tag == 0xFFFEE000 or tag == 0xFFFEE00D:
+                if length != 0xFFFFFFFF:
+                    pos += length
+            else:
+                _, _, start, length = self._header(buf, pos - 8)
+                if length == 0xFFFFFFFF:
+                    depth += 1
+                    pos = start
+                else:
+                    pos = start + length
+        raise _failed(0, "a sequence of the output has no end")
+
+
+def _dummy(rule: Rule) -> bytes:
+    made = rule.dummy if rule.dummy is not None else dummy_value(rule.tag, rule.vr)
+    return made.rstrip(b" \0")
+
+
+_LITTLE_LENGTH = Struct("<L").unpack_from
+_LITTLE: Callable[..., tuple[int, int, int]] = Struct("<HHL").unpack_from
+
+
+class _Output:
+    """The output as one stream, of which only new bytes are in memory."""
+
+    def __init__(self, source: Source, pieces: list[Piece]) -> None:
+        self.source = source
+        self.pieces: list[tuple[int, Piece, int]] = []
+        position = 0
+        for piece in pieces:
+            length = len(piece) if isinstance(piece, bytes) else piece[1]
+            self.pieces.append((position, piece, length))
+            position += length
+        self.size = position
+
+    def run(self, position: int) -> bytes:
+        """Return the bytes from `position` up to the next range of the source; a small range is read too."""
+        parts: list[bytes] = []
+        for begin, piece, length in self.pieces:
+            if begin + length <= position:
+                continue
+            skip = max(0, position - begin)
+            if isinstance(piece, bytes):
+                parts.append(piece[skip:] if skip else piece)
+            elif parts:
+                break
+            else:
+                parts.append(self.source.read(piece[0] + skip, min(length - skip, 1 << 16)))
+                break
+        return b"".join(parts)
+
+    def read(self, position: int, length: int) -> bytes:
+        """Read bytes wherever they stand."""
+        parts: list[bytes] = []
+        for begin, piece, size in self.pieces:
+            if begin + size <= position or begin >= position + length:
+                continue
+            skip = max(0, position - begin)
+            take = min(size, position + length - begin) - skip
+            parts.append(piece[skip : skip + take] if isinstance(piece, bytes) else self.source.read(piece[0] + skip, take))
+        return b"".join(parts)
+
+    def fragments_end(self, position: int, tag: int, unpack: Callable[..., tuple[int, int, int]]) -> int:
+        """Follow the fragments of encapsulated pixels to their end."""
+        while position + 8 <= self.size:
+            group, number, length = unpack(self.read(position, 8))
+            position += 8
+            if group << 16 | number == 0xFFFEE0DD:
+                return position
+            if group << 16 | number != 0xFFFEE000 or length == 0xFFFFFFFF:
+                break
+            position += length
+        raise _failed(tag, "the fragments of the output have no end")
