@@ -1,3 +1,24 @@
-"""Fixtures for all tests: real Orthanc servers on free loopback ports, each with a folder of its own."""
+"""Fixtures for all tests: real Orthanc servers, each in a folder of its own."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.orthancs import Orthanc, clinical_orthanc, research_orthanc
+
+
+@pytest.fixture
+def research(tmp_path: Path) -> Iterator[Orthanc]:
+    """A running research peer."""
+    with research_orthanc(tmp_path / "research") as server:
+        yield server
+
+
+@pytest.fixture
+def clinical(tmp_path: Path, research: Orthanc) -> Iterator[Orthanc]:
+    """A running clinical Orthanc with the plugin, its service ready, `research` its peer; project `lung` takes everything."""
+    with clinical_orthanc(tmp_path / "clinical", {"research": research}) as server:
+        yield server
