@@ -38,8 +38,13 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _explain(args: argparse.Namespace) -> int:
     from orthanc_deid.core.explain import explain
+    from orthanc_deid.core.profile import ProfileError
 
-    print(explain(args.profile, args.sop_class))
+    try:
+        print(explain(args.profile, args.sop_class))
+    except ProfileError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -1,0 +1,152 @@
+"""Says in text what a profile does to each attribute and why, for people who have to judge it.
+
+Without a SOP class: the outcome for each Type that an attribute can have, then the lists outside the table. With a SOP
+class: the resolved action of each attribute, at the top level and in the items of each sequence that its IOD knows.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+from orthanc_deid.core import pixelrisk, standard
+from orthanc_deid.core.errors import tag_text
+from orthanc_deid.core.plan import Act, Node, Plan, Rule
+from orthanc_deid.core.profile import Profile, ProfileError
+from orthanc_deid.core.resolution import act_for, decide
+
+_WORDS = {
+    Act.KEEP: "keep",
+    Act.REMOVE: "remove",
+    Act.EMPTY: "empty",
+    Act.DUMMY: "dummy",
+    Act.UID: "map UID",
+    Act.DESCEND: "enter items",
+    Act.PSEUDONYM: "pseudonym",
+    Act.CLEAN: "clean",
+    Act.SHIFT: "shift",
+}
+
+
+def validate(path: Path | str) -> list[str]:
+    """All errors of a profile file, each with its path in the file; an empty list for a valid one."""
+    try:
+        Profile.load(path)
+    except ProfileError as error:
+        return error.errors
+    return []
+
+
+def explain(profile_path: Path | str, sop_class: str | None = None) -> str:
+    """Text about a profile, in general or for one SOP class (its UID, name or keyword).
+
+    Raises ProfileError for a profile with errors, and for a SOP class that is not known.
+    """
+    profile = Profile.load(profile_path)
+    if sop_class is None:
+        return "\n".join(_overview(profile))
+    found = standard.find_sop_class(sop_class)
+    if found is None:
+        names = [one.name for one in standard.sop_classes().values()]
+        close = difflib.get_close_matches(sop_class, names, n=1, cutoff=0.4)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ProfileError(str(profile_path), [f"--sop-class: no storage SOP class of that name or UID{hint}"])
+    return "\n".join(_for_sop_class(profile, found))
+
+
+def outcome(rule: Rule) -> str:
+    """An action in words, as shown to people."""
+    return _WORDS[rule.act]
+
+
+def _heading(profile: Profile) -> Iterator[str]:
+    yield f"Profile {profile.name}: {profile.description}".rstrip(": ")
+    yield f"PS3.15 Table E.1-1, edition {standard.EDITION}; options: {', '.join(sorted(profile.options)) or 'none'}"
+    yield f"Profile digest {profile.digest}"
+
+
+def _keyword(tag: int) -> str:
+    entry = standard.attribute(tag)
+    return entry.keyword if entry is not None and entry.keyword else "?"
+
+
+def _overview(profile: Profile) -> Iterator[str]:
+    deviations = {tag: (code, reason) for tag, code, reason in profile.spec.deviations}
+    yield from _heading(profile)
+    yield ""
+    yield "Attributes of Table E.1-1 and of the profile, by their Type in the SOP class's IOD:"
+    yield ""
+    yield f"{'tag':11} {'attribute':48} {'VR':2} {'Type 1, 1C':12} {'Type 2, 2C':12} {'Type 3':12} why"
+    for tag in sorted(standard.confidentiality_table().keys() | deviations.keys() | standard.always().keys()):
+        entry = standard.attribute(tag)
+        vr = entry.vr if entry is not None else "UN"
+        decision = decide(tag, vr, at_root=True, options=profile.options, deviations=deviations)
+        acts = (act_for(decision.code, type_, is_sequence=vr == "SQ") for type_ in ("1", "2", "3"))
+        words = " ".join(f"{_WORDS[act]:12}" for act in acts)
+        yield f"{tag_text(tag)} {_keyword(tag):48} {vr:2} {words} {decision.source}"
+    yield ""
+    yield "Overlays (60xx) and curves (50xx), private and unknown attributes, group lengths: removed, always."
+    yield ""
+    yield "Attributes outside the table: sequences are entered; numbers, codes and tags are kept; UIDs are mapped, not"
+    yield "the constants below; what else is not on the keep list is removed, emptied or made a dummy by its Type."
+    yield ""
+    yield "Keep list:"
+    yield from (f"{tag_text(tag)} {_keyword(tag):48} {reason}" for tag, reason in sorted(standard.keep_list().items()))
+    yield ""
+    yield "UID constants:"
+    constants = sorted(standard.uid_constants().items())
+    yield from (f"{tag_text(tag)} {_keyword(tag):48} {reason}" for tag, reason in constants)
+    yield ""
+    yield "Held, because this profile cleans no pixels:"
+    yield from (f"{row.rule:20} {_condition(row)}: {row.reason}" for row in pixelrisk.risk_rows())
+
+
+def _condition(row: pixelrisk.RiskRow) -> str:
+    classes = standard.sop_classes()
+    parts = []
+    if row.sop_classes:
+        names = sorted(classes[uid].name for uid in row.sop_classes)
+        parts.append(names[0] if len(names) == 1 else f"one of {len(names)} SOP classes")
+    if row.modalities:
+        parts.append(f"Modality {', '.join(sorted(row.modalities))}")
+    if row.transfer_syntaxes:
+        parts.append(f"transfer syntax {', '.join(sorted(row.transfer_syntaxes))}")
+    if row.attribute:
+        name = "OverlayBitPosition" if "x" in row.attribute else _keyword(int(row.attribute, 16))
+        tests = {"tag": "is there", "present": "has a value", "not-zero": "is not 0"}
+        parts.append(f"{name} {tests.get(row.test) or row.test + ' ' + row.value}")
+    return " and ".join(parts)
+
+
+def _for_sop_class(profile: Profile, sop_class: standard.SopClass) -> Iterator[str]:
+    plan = profile.plan(sop_class.uid)
+    yield from _heading(profile)
+    yield f"{sop_class.name} ({sop_class.uid}), IOD {sop_class.iod}, Types of edition 2026b"
+    yield f"Plan digest {plan.digest}"
+    yield f"Method codes: {', '.join(' '.join(code) for code in plan.method_codes) or 'none'}"
+    yield ""
+    yield f"{'tag':11} {'attribute':48} {'VR':2} {'Type':4} {'action':12} why"
+    context = standard.iod_context(plan.iod)
+    tags = set(context.types) | set(context.children) | set(standard.confidentiality_table())
+    tags |= set(standard.always()) | {tag for tag, _code, _reason in profile.spec.deviations}
+    yield from _attributes(plan.root, tags)
+    yield from _nested(plan, context, plan.root, "")
+
+
+def _attributes(node: Node, tags: set[int]) -> Iterator[str]:
+    for tag in sorted(tags):
+        rule = node[tag]
+        yield f"{tag_text(tag)} {_keyword(tag):48} {rule.vr:2} {rule.type:4} {outcome(rule):12} {rule.provenance}"
+
+
+def _nested(plan: Plan, context: standard.Context, node: Node, path: str) -> Iterator[str]:
+    """The items of the sequences that are entered: what the IOD gives a Type there. All else is as at the top level."""
+    for sequence, inner in sorted(context.children.items()):
+        rule = node[sequence]
+        if rule.act is Act.DESCEND and rule.child is not None:
+            here = f"{path}{_keyword(sequence)}"
+            yield ""
+            yield f"Items of {here}:"
+            yield from _attributes(rule.child, set(inner.types) | set(inner.children))
+            yield from _nested(plan, inner, rule.child, f"{here} / ")
