@@ -1,8 +1,8 @@
 """Real Orthanc servers for the tests: a clinical one with the plugin, a research one as its peer.
 
-Every server has free loopback ports and a folder of its own, and is stopped by its process id by whoever started it. Which
-Orthanc it is says the environment: `DEID_ORTHANC` is `machine` (default: the machine's own packages), or the Debian tree
-`trixie` or `sid` (tests/trees.py), whose own Python then runs the service.
+Every server has free loopback ports and a folder of its own, and is stopped by its process id by whoever started it.
+The environment says which Orthanc it is: `DEID_ORTHANC` is `machine` (default: the machine's own packages), or the Debian
+tree `trixie` or `sid` (tests/trees.py), whose own Python then runs the service.
 """
 
 from __future__ import annotations
@@ -68,15 +68,13 @@ class Source:
 
 @functools.cache
 def source() -> Source:
-    """Return the Orthanc that this run is for; a sid that Debian cannot install today skips the test with that reason."""
+    """Return the Orthanc that this run is for; a sid that Debian cannot install today skips the test, saying so."""
     name = os.environ.get("DEID_ORTHANC", "machine")
     if name == "machine":
         plugins = Path("/usr/share/orthanc/plugins")
         orthanc = next((p for p in ("/usr/sbin/Orthanc", "/usr/bin/Orthanc") if Path(p).exists()), "")
         if not orthanc or not (plugins / "libOrthancPython.so").exists():
-            raise AssertionError(
-                "no Orthanc with its Python plugin on this machine; ./test installs it (as root, on Debian)"
-            )
+            raise AssertionError("no Orthanc with its Python plugin on this machine; ./test, run as root, installs it")
         return Source(name, orthanc, plugins, sys.executable, lambda argv, binds: argv)
     from tests import trees
 
@@ -151,7 +149,7 @@ class Orthanc:
         return self
 
     def stop(self, seconds: float = 10) -> float:
-        """Stop as an administrator would (SIGTERM), fail if that takes longer than `seconds`; return how long it took."""
+        """Stop as an administrator would (SIGTERM) and return how long it took; longer than `seconds` fails."""
         assert self.process is not None, "not started"
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
@@ -297,16 +295,16 @@ class Orthanc:
             association.release()
 
 
-def deid_section(source_: Source | None = None, **changes: Any) -> dict[str, Any]:
-    """The `Deid` section of most tests: one project `lung` that takes everything and sends each instance to `research`."""
+def deid_section(**changes: Any) -> dict[str, Any]:
+    """The `Deid` section of most tests: project `lung` takes everything and sends each instance to `research`."""
     project = {
         "Profile": "basic",
-        "Match": {"PatientID": ".*"},
+        "Match": {"StudyInstanceUID": ".+"},
         "Destinations": [{"Peer": "research"}],
         "Release": "instance",
         "QuietSeconds": 1,
     }
-    return {"Python": (source_ or source()).python, "Workers": 1, "Projects": {"lung": project}, **changes}
+    return {"Python": source().python, "Workers": 1, "Projects": {"lung": project}, **changes}
 
 
 @contextlib.contextmanager
