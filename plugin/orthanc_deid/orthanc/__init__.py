@@ -1,0 +1,1 @@
+"""What the service asks of Orthanc's REST; nothing outside this package knows Orthanc's routes."""

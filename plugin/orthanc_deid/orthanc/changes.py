@@ -1,0 +1,140 @@
+"""What has arrived: Orthanc's change log, read page by page, and what stands behind the ids in it.
+
+The log survives a crash, but it is not the whole truth: deleting or overwriting an instance removes its row, and
+`DELETE /changes` empties it while keeping Last. `Page.gap` tells when rows may be missing, so that the intake can look
+at all instances instead.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orthanc_deid.orthanc.client import NotFound, OrthancClient
+
+PAGE = 500
+"""Rows of the change log, or instances, in one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the change log behind a sequence number.
+
+    `instances`: Orthanc ids of new instances, in the order of arrival. `gap`: rows are missing between those that were
+    seen, or the log is shorter than what was read from it. `cursor`: where the next page begins. `done`: nothing
+    follows.
+    """
+
+    instances: tuple[str, ...]
+    cursor: int
+    gap: bool
+    done: bool
+
+
+def read(client: OrthancClient, since: int, limit: int = PAGE) -> Page:
+    """Read the change log behind `since`."""
+    answer: dict[str, Any] = client.get_json("/changes", {"since": since, "limit": limit})
+    rows: list[dict[str, Any]] = answer["Changes"]
+    last = int(answer.get("Last", since))
+    if not rows:
+        # Last < since: another database than the one that was read; Last > since: rows were removed before we saw them.
+        return Page((), last, gap=last != since, done=True)
+    numbers = [int(row["Seq"]) for row in rows]
+    gap = numbers[0] != since + 1 or any(b != a + 1 for a, b in itertools.pairwise(numbers))
+    new = dict.fromkeys(str(row["ID"]) for row in rows if row["ChangeType"] == "NewInstance")
+    return Page(tuple(new), numbers[-1], gap, bool(answer.get("Done", True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One stored instance as the intake needs it; all of it may identify, none of it may be logged.
+
+    `version` names the stored file: it changes when other bytes (or the same ones again) take its place.
+    """
+
+    instance: str
+    series: str
+    version: str
+    remote_aet: str
+    called_aet: str
+
+
+def describe(client: OrthancClient, instances: Sequence[str]) -> dict[str, Stored]:
+    """Look instances up in one request per page; those that are gone are missing from the answer."""
+    found: dict[str, Stored] = {}
+    for start in range(0, len(instances), PAGE):
+        part = list(instances[start : start + PAGE])
+        for row in _bulk(client, part):
+            metadata = row.get("Metadata", {})
+            found[row["ID"]] = Stored(
+                row["ID"],
+                row["ParentSeries"],
+                str(row.get("FileUuid", "")),
+                metadata.get("RemoteAET", ""),
+                metadata.get("CalledAET", ""),
+            )
+    return found
+
+
+def _bulk(client: OrthancClient, instances: list[str]) -> list[dict[str, Any]]:
+    # An id that is gone makes some versions answer 404 for all: then one by one.
+    try:
+        rows: list[dict[str, Any]] = client.post_json("/tools/bulk-content", {"Resources": instances, "Metadata": True})
+        return rows
+    except NotFound:
+        if len(instances) == 1:
+            return []
+        half = len(instances) // 2
+        return _bulk(client, instances[:half]) + _bulk(client, instances[half:])
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A series and what a project may select it by: main tags of patient, study and series by keyword."""
+
+    series: str
+    study: str
+    study_uid: str
+    modality: str
+    tags: dict[str, str]
+
+
+def series(client: OrthancClient, series_id: str) -> Series:
+    """Look a series up, with its study. Raises NotFound."""
+    own = client.get_json(f"/series/{series_id}")
+    study = client.get_json(f"/studies/{own['ParentStudy']}")
+    tags: dict[str, str] = {**study.get("PatientMainDicomTags", {}), **study["MainDicomTags"], **own["MainDicomTags"]}
+    return Series(series_id, study["ID"], tags.get("StudyInstanceUID", ""), tags.get("Modality", ""), tags)
+
+
+def series_of_study(client: OrthancClient, study: str) -> list[str]:
+    """Return the ids of a study's series. Raises NotFound."""
+    answer: list[str] = client.get_json(f"/studies/{study}")["Series"]
+    return answer
+
+
+def instances_of_series(client: OrthancClient, series_id: str) -> list[str]:
+    """Return the ids of a series' instances. Raises NotFound."""
+    answer: list[str] = client.get_json(f"/series/{series_id}")["Instances"]
+    return answer
+
+
+def all_instances(client: OrthancClient) -> Iterator[list[str]]:
+    """Return the ids of every stored instance, page by page."""
+    ids: list[str] = client.get_json("/instances")
+    for start in range(0, len(ids), PAGE):
+        yield ids[start : start + PAGE]
+
+
+def attributes(client: OrthancClient, instance: str) -> dict[str, Any]:
+    """Return all top-level attributes of an instance by tag ('0010,0020'), for rules about attributes that Orthanc
+    does not keep in its index. Raises NotFound."""
+    tags: dict[str, Any] = client.get_json(f"/instances/{instance}/tags", {"short": True})
+    return tags
+
+
+def values_of(text: Any) -> Iterable[str]:
+    """Split an attribute's text into its values; nested ones (sequences) have none."""
+    return [value.strip(" \0") for value in text.split("\\")] if isinstance(text, str) else ()

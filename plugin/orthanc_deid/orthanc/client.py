@@ -1,0 +1,327 @@
+"""A small REST client for Orthanc on http.client: keep-alive, never compressed, no value in any error.
+
+Orthanc gzips what it sends to whoever accepts it, which costs more than storing the instance; so identity is asked for,
+always. Its HTTP server closes a connection that was idle for a second, so an older one is not used again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import select
+import ssl
+import tempfile
+import threading
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote, urlencode, urlsplit
+
+IDLE_SECONDS = 0.7
+"""A connection that was idle for longer is not used again (Orthanc closes it after 1 s)."""
+MAX_IDLE = 16
+"""Connections kept open between requests."""
+CHUNK = 1 << 20
+"""Bytes of a large file that are read at a time."""
+READ_TRIES = 3
+"""How often a read (GET, or a POST that only asks) is sent before the server counts as unavailable."""
+
+
+class OrthancError(Exception):
+    """A request that did not succeed; the text names method, kind of route and status, never an id or a value."""
+
+    def __init__(self, what: str, status: int = 0) -> None:
+        super().__init__(what)
+        self.status = status
+
+
+class NotFound(OrthancError):
+    """Orthanc does not have it (404)."""
+
+
+class Unavailable(OrthancError):
+    """Nobody answers, the answer broke off, or the server says that it cannot now (502, 503, 504): worth another try.
+
+    `left` says whether any byte of a request's body may have reached the server.
+    """
+
+    def __init__(self, what: str, status: int = 0, left: bool = True) -> None:
+        super().__init__(what, status)
+        self.left = left
+
+
+class Failed(OrthancError):
+    """Orthanc answered with another error (4xx, 500); asking again in the same way gives the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, headers and the whole body."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    def json(self) -> Any:
+        """Parse the body. Raises Failed when it is no JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise Failed("the answer is no JSON", self.status) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The file of one instance: in memory (`data`) or in an open file without a name (`file`); with its MD5."""
+
+    data: bytes | None
+    file: BinaryIO | None
+    md5: str
+
+
+def _receive(response: http.client.HTTPResponse, spool: Path, memory: int) -> Fetched | None:
+    """Read a body; None when it is shorter than announced."""
+    announced = int(response.headers.get("Content-Length", -1))
+    packed = response.headers.get("Content-Encoding") == "gzip"
+    if 0 <= announced <= memory and not packed:
+        data = response.read()
+        return Fetched(data, None, md5_hex(data)) if len(data) == announced else None
+    inflater = zlib.decompressobj(31) if packed else None
+    hasher = hashlib.md5(usedforsecurity=False)
+    size = 0
+    file: BinaryIO = tempfile.TemporaryFile(dir=spool)  # noqa: SIM115 - the caller closes it
+    try:
+        while part := response.read(CHUNK):
+            size += len(part)
+            part = inflater.decompress(part) if inflater else part
+            hasher.update(part)
+            file.write(part)
+        file.flush()
+        if (inflater is None and announced not in (-1, size)) or (inflater and not inflater.eof):
+            file.close()
+            return None
+    except BaseException:
+        file.close()
+        raise
+    return Fetched(None, file, hasher.hexdigest())
+
+
+def md5_hex(data: bytes) -> str:
+    """Return the MD5 by which Orthanc names the content of a file; it protects nothing."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def route(path: str) -> str:
+    """Return a path without ids, for messages: '/instances/…/file'."""
+    parts = path.split("?")[0].split("/")
+    return "/".join("…" if any(c.isdigit() for c in part) or part.count("-") == 4 else part for part in parts)
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")
+
+
+class OrthancClient:
+    """Speaks to one Orthanc. Threads may share it: each request takes a connection of its own."""
+
+    def __init__(
+        self, url: str, authorization: str | None = None, ca: str | Path | None = None, timeout: float = 60.0
+    ) -> None:
+        self.address = (url, authorization, str(ca) if ca else None)
+        """How to reach the same server from another process; holds a secret."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("the address of Orthanc must begin with http:// or https://")
+        self._tls = ssl.create_default_context(cafile=str(ca) if ca else None) if parts.scheme == "https" else None
+        self._host, self._port = parts.hostname, parts.port or (443 if self._tls else 80)
+        self._prefix = parts.path.rstrip("/")
+        self._headers = {"Accept-Encoding": "identity", "Host": parts.netloc.rpartition("@")[2]}
+        if authorization:
+            self._headers["Authorization"] = authorization
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._idle: list[tuple[http.client.HTTPConnection, float]] = []
+
+    def close(self) -> None:
+        """Close the idle connections; the client may be used again."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection, _ in idle:
+            connection.close()
+
+    # Connections
+
+    def _take(self, timeout: float) -> http.client.HTTPConnection:
+        """Return an open connection that is younger than the server's patience, or a new one."""
+        while True:
+            with self._lock:
+                connection, since = self._idle.pop() if self._idle else (None, 0.0)
+            if connection is None:
+                break
+            sock = connection.sock
+            # A readable idle connection is one that the server has closed.
+            if sock is not None and time.monotonic() - since < IDLE_SECONDS and not select.select([sock], [], [], 0)[0]:
+                sock.settimeout(timeout)
+                return connection
+            connection.close()
+        if self._tls:
+            return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
+        return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+
+    def _give(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            if len(self._idle) < MAX_IDLE:
+                self._idle.append((connection, time.monotonic()))
+                return
+        connection.close()
+
+    def _head(self, connection: http.client.HTTPConnection, method: str, path: str, more: dict[str, str]) -> None:
+        connection.putrequest(method, self._prefix + path, skip_host=True, skip_accept_encoding=True)
+        for name, value in {**self._headers, **more}.items():
+            connection.putheader(name, value)
+
+    # Requests
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        file: BinaryIO | None = None,
+        content_type: str = "application/json",
+        timeout: float | None = None,
+    ) -> Answer:
+        """Send one request once and return whatever Orthanc answers.
+
+        `file` is an open regular file sent as the body from its beginning (with sendfile where the connection is
+        plain). Raises Unavailable when there is no whole answer; its `left` is False when not even a connection came
+        about.
+        """
+        connection = self._take(timeout or self._timeout)
+        connected = connection.sock is not None
+        try:
+            if not connected:
+                connection.connect()
+                connected = True
+            self._head(connection, method, path, {})
+            size = os.fstat(file.fileno()).st_size if file else len(body or b"")
+            if file or body is not None:
+                connection.putheader("Content-Type", content_type)
+            if file or body is not None or method in ("POST", "PUT"):
+                connection.putheader("Content-Length", str(size))
+            connection.endheaders(body if file is None else None)
+            if file is not None and size:
+                file.seek(0)
+                connection.sock.sendfile(file, 0, size)
+            response = connection.getresponse()
+            answer = Answer(response.status, response.headers, response.read())
+            keep = not response.will_close
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            raise Unavailable(f"{method} {route(path)}: no answer", left=connected) from None
+        except BaseException:
+            connection.close()
+            raise
+        if keep:
+            self._give(connection)
+        else:
+            connection.close()
+        return answer
+
+    def ask(self, method: str, path: str, body: bytes | None = None, *, timeout: float | None = None) -> Answer:
+        """Send a request that changes nothing, again where no answer comes, and return its successful answer.
+
+        Raises NotFound, Unavailable, Failed.
+        """
+        for attempt in range(1, READ_TRIES + 1):
+            try:
+                return self._checked(method, path, self.send(method, path, body, timeout=timeout))
+            except Unavailable:
+                if attempt == READ_TRIES:
+                    raise
+        raise AssertionError("unreachable")
+
+    def change(self, method: str, path: str, body: bytes | None = None, *, content_type: str = "text/plain") -> Answer:
+        """Send a request that changes something, once. Raises NotFound, Unavailable, Failed."""
+        return self._checked(method, path, self.send(method, path, body, content_type=content_type))
+
+    @staticmethod
+    def _checked(method: str, path: str, answer: Answer) -> Answer:
+        if answer.status < 300:
+            return answer
+        what = f"{method} {route(path)}: status {answer.status}"
+        if answer.status == 404:
+            raise NotFound(what, 404)
+        if answer.status in (502, 503, 504):
+            raise Unavailable(what, answer.status)
+        raise Failed(what, answer.status)
+
+    def get_json(self, path: str, params: dict[str, Any] | None = None) -> Any:
+        """GET a path and parse its JSON; a parameter with the value True stands alone (`?expand`)."""
+        if params:
+            alone = [name for name, value in params.items() if value is True]
+            pairs = urlencode({name: value for name, value in params.items() if value is not True})
+            path += "?" + "&".join([*alone, *([pairs] if pairs else [])])
+        return self.ask("GET", path).json()
+
+    def post_json(self, path: str, body: Any) -> Any:
+        """POST JSON to a route that only answers (tools/find, tools/bulk-content) and parse its JSON."""
+        return self.ask("POST", path, json.dumps(body).encode()).json()
+
+    # What the service needs
+
+    def system(self) -> dict[str, Any]:
+        """Return /system: the server's version and name."""
+        answer: dict[str, Any] = self.get_json("/system")
+        return answer
+
+    def source_md5(self, instance: str) -> str:
+        """Return the MD5 that Orthanc noted when it stored this instance's file. Raises NotFound."""
+        return self.ask("GET", f"/instances/{_segment(instance)}/attachments/dicom/md5").body.decode("ascii").strip()
+
+    def fetch(self, instance: str, spool: Path, memory: int) -> Fetched:
+        """Fetch the file of an instance: into memory, or, where it is longer than `memory`, into an unlinked file in
+        `spool`.
+
+        A short answer is asked for again, at last compressed: above 2 GB Orthanc 1.10 announces the right length and
+        sends no body otherwise. Raises NotFound, Failed, Unavailable.
+        """
+        path = f"/instances/{_segment(instance)}/file"
+        for encoding in ("identity", "identity", "gzip"):
+            connection = self._take(max(self._timeout, 300.0))
+            fetched = None
+            try:
+                self._head(connection, "GET", path, {"Accept-Encoding": encoding})
+                connection.endheaders()
+                response = connection.getresponse()
+                if response.status >= 300:
+                    self._checked("GET", path, Answer(response.status, response.headers, response.read()))
+                fetched = _receive(response, spool, memory)
+            except (OSError, http.client.HTTPException, zlib.error):
+                connection.close()
+                continue
+            except BaseException:
+                connection.close()
+                raise
+            if response.will_close or fetched is None:
+                connection.close()
+            else:
+                self._give(connection)
+            if fetched is not None:
+                return fetched
+        raise Unavailable(f"GET {route(path)}: the bytes are not what the server announced")
+
+    def metadata(self, instance: str) -> dict[str, str]:
+        """Return the metadata of an instance: RemoteAET, CalledAET, Origin, IndexInSeries, … Raises NotFound."""
+        answer: dict[str, str] = self.get_json(f"/instances/{_segment(instance)}/metadata", {"expand": True})
+        return answer
+
+    def peers(self) -> list[str]:
+        """Return the names of the configured peers."""
+        answer: list[str] = self.get_json("/peers")
+        return answer

@@ -1,0 +1,121 @@
+"""Sends finished files: to a peer through the administrator's own settings, and back into Orthanc as a research
+copy."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from orthanc_deid.orthanc.client import Answer, Failed, NotFound, OrthancClient, OrthancError, Unavailable, _segment
+
+TRANSFER_SECONDS = 3600.0
+"""How long a whole transfer may take: a large file on a slow line; the peer's own Timeout setting usually ends
+earlier."""
+RESEARCH_MARK = "4301"
+"""Number of the user-defined metadata that marks a research copy; its value is the name of the project."""
+
+
+class Reply(Enum):
+    """What a receiver said to one instance."""
+
+    STORED = "stored"
+    ALREADY = "already"
+    """It holds an instance of these UIDs; which bytes, only our own ledger can tell."""
+    REFUSED = "refused"
+    """It lives, and does not take this instance."""
+    DOWN = "down"
+    """It does not answer (or not to us): every instance for it waits."""
+    LOCAL_DOWN = "local-down"
+    """Our own Orthanc does not answer; nothing has left."""
+
+
+def _status(answer: Answer) -> str | None:
+    try:
+        body: Any = answer.json()
+    except Failed:
+        return None
+    if isinstance(body, list):  # what Orthanc answers to an upload of several instances
+        body = body[0] if len(body) == 1 else None
+    status = body.get("Status") if isinstance(body, dict) else None
+    return status if isinstance(status, str) else None
+
+
+def alive(client: OrthancClient, peer: str) -> bool:
+    """Ask a peer for /system through our Orthanc: whether it answers, with the credentials that are configured for
+    it."""
+    try:
+        client.ask("GET", f"/peers/{_segment(peer)}/system", timeout=15.0)
+    except Failed:
+        return False
+    return True
+
+
+def to_peer(client: OrthancClient, peer: str, path: Path) -> tuple[Reply, bool]:
+    """Send one file with store-straight and return what the peer said, and whether any byte may have reached it.
+
+    Only Success and AlreadyStored count: a peer that answers FilteredOut has kept nothing. Orthanc answers the same 500
+    for a peer that refuses, a wrong password and a dead peer, so a living peer is told apart by asking it for /system.
+    """
+    try:
+        with path.open("rb") as file:
+            answer = client.send(
+                "POST",
+                f"/peers/{_segment(peer)}/store-straight",
+                file=file,
+                content_type="application/dicom",
+                timeout=TRANSFER_SECONDS,
+            )
+    except Unavailable as problem:
+        return Reply.LOCAL_DOWN, problem.left
+    status = _status(answer) if answer.status == 200 else None
+    if status == "Success":
+        return Reply.STORED, True
+    if status == "AlreadyStored":
+        return Reply.ALREADY, True
+    if answer.status == 200:
+        return Reply.REFUSED, False
+    try:
+        return (Reply.REFUSED if alive(client, peer) else Reply.DOWN), True
+    except (NotFound, OrthancError):
+        return Reply.DOWN, True
+
+
+def store_copy(client: OrthancClient, path: Path, orthanc_id: str, md5: str) -> Reply:
+    """Store a research copy; bytes that already stand under its id are compared and, where they differ, replaced.
+
+    Returns STORED when Orthanc holds exactly these bytes under exactly this id, REFUSED, or LOCAL_DOWN.
+    """
+    try:
+        for _ in range(2):
+            with path.open("rb") as file:
+                answer = client.send(
+                    "POST", "/instances", file=file, content_type="application/dicom", timeout=TRANSFER_SECONDS
+                )
+            status = _status(answer) if answer.status == 200 else None
+            if status not in ("Success", "AlreadyStored"):
+                return Reply.LOCAL_DOWN if answer.status in (502, 503, 504) else Reply.REFUSED
+            if answer.json().get("ID") != orthanc_id:
+                return Reply.REFUSED
+            if status == "Success" or client.source_md5(orthanc_id) == md5:
+                return Reply.STORED
+            client.change("DELETE", f"/instances/{orthanc_id}")
+        return Reply.REFUSED
+    except Unavailable:
+        return Reply.LOCAL_DOWN
+    except OrthancError:
+        return Reply.REFUSED
+
+
+def mark_copy(client: OrthancClient, level: str, orthanc_id: str, project: str) -> None:
+    """Mark a research copy's study or series with the project's name, as metadata that rules for routing can see."""
+    client.change("PUT", f"/{level}/{orthanc_id}/metadata/{RESEARCH_MARK}", project.encode())
+
+
+def orthanc_ids(patient: str, study: str, series: str, sop: str) -> tuple[str, str, str]:
+    """Return the ids that Orthanc gives to the study, series and instance of these four identifiers (SHA-1 of them)."""
+    names = [patient, study, series, sop]
+    digests = [hashlib.sha1("|".join(names[:n]).encode()).hexdigest() for n in (2, 3, 4)]
+    a, b, c = ("-".join(text[i : i + 8] for i in range(0, 40, 8)) for text in digests)
+    return a, b, c
