@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-
 from orthanc_deid.orthanc import client as module
 from orthanc_deid.orthanc.client import Failed, NotFound, OrthancClient, Unavailable, route
 
