@@ -19,6 +19,6 @@ def research(tmp_path: Path) -> Iterator[Orthanc]:
 
 @pytest.fixture
 def clinical(tmp_path: Path, research: Orthanc) -> Iterator[Orthanc]:
-    """A running clinical Orthanc with the plugin, its service ready, and `research` as its peer (see `deid_section`)."""
+    """A running clinical Orthanc with the plugin, its service ready, with the peer `research`; see `deid_section`."""
     with clinical_orthanc(tmp_path / "clinical", {"research": research}) as server:
         yield server

@@ -1,7 +1,7 @@
 """Real Orthanc servers for the tests: a clinical one with the plugin, a research one as its peer.
 
 Every server has free loopback ports and a folder of its own, and is stopped by its process id by whoever started it.
-The environment says which Orthanc it is: `DEID_ORTHANC` is `machine` (default: the machine's own packages), or the Debian
+The environment says which Orthanc it is: `DEID_ORTHANC` is `machine` (default: the machine's own packages) or the Debian
 tree `trixie` or `sid` (tests/trees.py), whose own Python then runs the service.
 """
 
