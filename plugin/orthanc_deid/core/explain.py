@@ -88,11 +88,14 @@ def _overview(profile: Profile) -> Iterator[str]:
     yield ""
     yield "Overlays (60xx) and curves (50xx), private and unknown attributes, group lengths: removed, always."
     yield ""
-    yield "Attributes outside the table: sequences are entered; numbers, codes and tags are kept; UIDs are mapped, not"
-    yield "the constants below; what else is not on the keep list is removed, emptied or made a dummy by its Type."
+    yield "Attributes outside the table: sequences are entered. UIDs are mapped, but for the constants. Numbers, codes"
+    yield "and tags are kept, but for the drop list. What else is not on the keep list goes by its Type, as X does."
     yield ""
     yield "Keep list:"
     yield from (f"{tag_text(tag)} {_keyword(tag):48} {reason}" for tag, reason in sorted(standard.keep_list().items()))
+    yield ""
+    yield "Drop list:"
+    yield from (f"{tag_text(tag)} {_keyword(tag):48} {reason}" for tag, reason in sorted(standard.drop_list().items()))
     yield ""
     yield "UID constants:"
     constants = sorted(standard.uid_constants().items())

@@ -9,7 +9,7 @@ attributes: the engine looks at the pixels for that.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -26,14 +26,14 @@ class Facts(Protocol):
     @property
     def transfer_syntax(self) -> str: ...
 
-    @property
-    def tags(self) -> Collection[int]: ...
-
     def get(self, tag: int) -> str | None:
         """Text value, multiple values with backslashes between; None where the attribute is missing."""
 
     def raw(self, tag: int) -> bytes | None:
         """Bytes of the value; None where the attribute is missing."""
+
+    def between(self, first: int, last: int) -> list[int]:
+        """The tags from `first` up to `last`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,41 @@ def _index() -> _Rows:
 
 
 def assess(facts: Facts) -> str | None:
-    """Say why an instance is held, by rule and reason and without any of its values; None where it may pass."""
+    """Say why an instance is held, by rule and reason and without any of its values; None where it may pass.
+
+    Instances of one series say the same of themselves, so the answer is remembered by all that the rows look at.
+    """
+    single, present, repeating = _attributes()
+    looked_at: list[object] = [facts.sop_class, facts.transfer_syntax, *[facts.raw(tag) for tag in single]]
+    looked_at += [bool(facts.between(tag, tag)) for tag in present]
+    for attribute in repeating:
+        looked_at += [(tag, facts.raw(tag)) for tag in _tags(attribute, facts)]
+    key = tuple(looked_at)
+    if key not in _answers:
+        if len(_answers) >= _REMEMBERED:
+            _answers.clear()
+        _answers[key] = _assess(facts)
+    return _answers[key]
+
+
+_REMEMBERED = 1024
+_answers: dict[tuple[object, ...], str | None] = {}
+
+
+@lru_cache(maxsize=1)
+def _attributes() -> tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...]]:
+    """All that the rows look at: tags whose values count, tags that only need to be there, and repeating groups.
+
+    A value that only needs to be there (an encapsulated document) may be large, and is not remembered.
+    """
+    valued = {row.attribute for row in risk_rows() if row.attribute and row.test != "tag"} | {"00080060"}
+    present = {row.attribute for row in risk_rows() if row.test == "tag"} - valued
+    single = sorted(int(attribute, 16) for attribute in valued if "x" not in attribute)
+    repeating = sorted(attribute for attribute in valued if "x" in attribute)
+    return tuple(single), tuple(sorted(int(attribute, 16) for attribute in present)), tuple(repeating)
+
+
+def _assess(facts: Facts) -> str | None:
     index = _index()
     candidates = list(index.by_sop_class.get(facts.sop_class, ()))
     for modality in _values(facts.get(0x00080060)):
@@ -115,8 +149,8 @@ def assess(facts: Facts) -> str | None:
 def _tags(attribute: str, facts: Facts) -> list[int]:
     if "x" not in attribute:
         return [int(attribute, 16)]
-    group, element = int(attribute[:2], 16) << 8, int(attribute[4:], 16)
-    return [tag for tag in facts.tags if tag & 0xFFFF == element and tag >> 16 & 0xFF00 == group]
+    first, element = int(attribute[:2], 16) << 24, int(attribute[4:], 16)
+    return [tag for tag in facts.between(first, first | 0xFFFFFF) if tag & 0xFFFF == element]
 
 
 def _values(text: str | None) -> list[str]:
@@ -125,7 +159,7 @@ def _values(text: str | None) -> list[str]:
 
 
 _TESTS: dict[str, Callable[[Facts, int, str], bool]] = {
-    "tag": lambda facts, tag, _value: tag in facts.tags,
+    "tag": lambda facts, tag, _value: bool(facts.between(tag, tag)),
     "present": lambda facts, tag, _value: bool(_values(facts.get(tag))),
     "in": lambda facts, tag, value: not set(value.split("|")).isdisjoint(_values(facts.get(tag))),
     "matches": lambda facts, tag, value: any(re.fullmatch(value, text) for text in _values(facts.get(tag))),

@@ -190,6 +190,8 @@ def _misuse(tag: int, action: str) -> Iterator[str]:
         yield "single attributes of overlays and curves cannot be treated apart"
     elif tag == 0x00080016:
         yield "the SOP Class UID says what the instance is"
+    elif action != "keep" and (group == 0x7FE0 or (group == 0x0028 and vr in ("CS", "US"))):
+        yield "the pixels cannot be decoded without it"
     elif action == "keep" and vr == "UI" and tag not in standard.uid_constants():
         yield "keeping UIDs is not supported yet"
     elif action == "uid" and vr != "UI":

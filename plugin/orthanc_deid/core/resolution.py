@@ -108,13 +108,15 @@ def _from_table(group: int, row: standard.TableRow, options: frozenset[str]) -> 
 
 
 def _outside_table(tag: int, vr: str) -> Decision:
-    """Attributes outside Table E.1-1: kept where their VR has no room for text or where the keep list names them."""
+    """Attributes outside Table E.1-1: kept where their VR has no room for text, or by the keep list."""
     if vr == "SQ":
         return Decision("K", "not in E.1-1, sequence")
     if vr == "UI":
         if tag in standard.uid_constants():
             return Decision("K", f"UID constant: {standard.uid_constants()[tag]}")
         return Decision("U", "not in E.1-1, VR UI")
+    if tag in standard.drop_list():
+        return Decision("X", f"drop list: {standard.drop_list()[tag]}")
     if vr in _SAFE_VRS:
         return Decision("K", f"not in E.1-1, VR {vr}")
     if tag in standard.keep_list():

@@ -229,6 +229,12 @@ def keep_list() -> dict[int, str]:
 
 
 @lru_cache(maxsize=1)
+def drop_list() -> dict[int, str]:
+    """Attributes outside Table E.1-1 that are not kept although their VR has no room for text: reason by tag."""
+    return {int(tag, 16): reason for tag, _keyword, _vr, reason in rows("drop.csv")}
+
+
+@lru_cache(maxsize=1)
 def uid_constants() -> dict[int, str]:
     """Attributes whose UIDs are constants of the standard or of a maker, and are kept: reason by tag."""
     return {int(tag, 16): reason for tag, _keyword, reason in rows("uid_constants.csv")}
