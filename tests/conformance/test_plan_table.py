@@ -1,13 +1,12 @@
 """Table E.1-1, row by row: each of its 657 rows for each Type, at the top level and within an item.
 
-What is expected is stated here a second time and plainly, from the words of PS3.15 section E.1.1 and the notes to the table:
-the code gives the alternatives, and the first of them that leaves a valid object is taken.
+What is expected is stated here a second time and plainly, from the words of PS3.15 section E.1.1 and the notes to the
+table: the code gives the alternatives, and the first of them that leaves a valid object is taken.
 """
 
 from __future__ import annotations
 
 import pytest
-
 from orthanc_deid.core import standard
 from orthanc_deid.core.plan import Act, PlanSpec, Rule, compile_plan
 
@@ -82,7 +81,7 @@ def test_row(monkeypatch: pytest.MonkeyPatch, tag: int, code: str, name: str, ne
             assert rule.act is Act.PSEUDONYM, name
             continue
         if rule.vr == "SQ" and expected is Act.DUMMY:
-            # Where nothing is known that an item could hold, an empty sequence is as much as can be made up, but for Type 1.
+            # Where nothing is known that an item could hold there is nothing to make up, and only Type 1 needs an item.
             assert rule.act is Act.DUMMY or (rule.act is Act.EMPTY and type_ not in ("1", "1C")), name
             assert (rule.child is not None) == (rule.act is Act.DUMMY), name
         else:

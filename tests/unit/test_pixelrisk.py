@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 
 import pytest
-
 from orthanc_deid.core import standard
 from orthanc_deid.core.pixelrisk import RiskRow, assess, risk_rows
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 
 import pytest
-
 from orthanc_deid.core import standard
 from orthanc_deid.core.errors import Quarantined
 from orthanc_deid.core.explain import explain

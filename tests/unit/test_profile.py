@@ -9,7 +9,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-
 from orthanc_deid.core import standard
 from orthanc_deid.core.errors import Quarantined
 from orthanc_deid.core.explain import validate
