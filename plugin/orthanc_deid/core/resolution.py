@@ -40,8 +40,7 @@ class Decision(NamedTuple):
 
 # VRs whose values are numbers, codes or tags: no room for free text (a code string has 16 capitals or digits).
 _SAFE_VRS = frozenset(("AT", "CS", "DS", "FD", "FL", "IS", "OD", "OF", "OL", "OV", "SL", "SS", "SV", "UL", "US", "UV"))
-# Groups that belong to messages, file meta information, directories and streams, never to a data set (PS3.5 section
-# 7.1).
+# Groups of messages, file meta information, directories and streams, never of a data set (PS3.5 section 7.1).
 _FOREIGN_GROUPS = frozenset((0x0000, 0x0002, 0x0004, 0x0006, 0xFFFE))
 
 
