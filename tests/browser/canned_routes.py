@@ -32,7 +32,10 @@ def serve(output, uri, **request):
     if status == 200:
         output.AnswerBuffer(text, "application/json")
     else:
-        output.SendHttpStatus(status, text, len(text.encode()))
+        try:
+            output.SendHttpStatus(status, text.encode())
+        except TypeError:  # the plugin before 5.0 wants text and its length
+            output.SendHttpStatus(status, text, len(text.encode()))
 
 
 orthanc.RegisterRestCallback("/deid/.*", serve)
