@@ -1,0 +1,171 @@
+"""Sources enter the ledger: new ones, known ones, known ones with new content. See ledger.py for the states."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from orthanc_deid.store.rows import (
+    CANCELLED,
+    LOCAL,
+    QUARANTINED,
+    QUEUED,
+    REJECTED,
+    SOURCE_LOST,
+    SUPERSEDED,
+    Added,
+    NewSource,
+)
+from orthanc_deid.store.schema import deliveries, job_items, ledger, studies
+from orthanc_deid.store.sql import CHUNK, chunks, insert_ignore, select_in, update_in
+
+SOURCE_CHANGED = "source-changed"
+_GONE = {SUPERSEDED, SOURCE_LOST, CANCELLED}
+_AGAIN = {QUARANTINED, REJECTED, CANCELLED}
+
+
+def add_many(
+    conn: Connection,
+    project: str,
+    sources: Sequence[NewSource],
+    now: float,
+    *,
+    job_id: str | None = None,
+    push: bool = True,
+    again: bool = False,
+) -> list[Added]:
+    """Queue what is not in the ledger yet; returns what became of each source, in the order given.
+
+    New content under a known source id replaces the old row (superseded) as long as nothing of it has left; if it
+    has, the new row is held as `source-changed`. A source that comes back after it was lost or superseded is queued
+    again. With `again` (a job asked for it) so is what was quarantined, rejected or cancelled, except for changed
+    content. Rows of a job (`job_id`) are linked to it; without `push` they will not go to any peer.
+    """
+    added: list[Added] = []
+    for chunk in chunks(sources, CHUNK):
+        added.extend(_add(conn, project, chunk, now, job_id, push, again))
+    if job_id is not None:
+        ids = {row.id for row in added}
+        insert_ignore(conn, job_items, [{"job_id": job_id, "ledger_id": ledger_id} for ledger_id in sorted(ids)])
+    return added
+
+
+def _add(
+    conn: Connection,
+    project: str,
+    sources: Sequence[NewSource],
+    now: float,
+    job_id: str | None,
+    push: bool,
+    again: bool,
+) -> list[Added]:
+    rows = _known(conn, project, {source.instance.index for source in sources})
+    left = _left(conn, [row.id for versions in rows.values() for row in versions.values()])
+    insert: dict[tuple[str, str], dict[str, Any]] = {}
+    revive: set[int] = set()
+    supersede: set[int] = set()
+    hold: set[int] = set()
+    for source in sources:
+        key = (source.instance.index, source.digest)
+        versions = rows[source.instance.index]
+        row = versions.get(source.digest)
+        if key in insert or (row is not None and not _wanted_again(row, again)):
+            continue
+        others = [other for digest, other in versions.items() if digest != source.digest and other.state not in _GONE]
+        held = any(other.id in left for other in others)
+        if row is not None:
+            (hold if held else revive).add(row.id)
+        else:
+            insert[key] = _row(project, source, now, job_id, push, held)
+        if not held:
+            supersede |= {other.id for other in others}
+    _replace(conn, supersede, now)
+    statement = sa.update(ledger).values(
+        state=QUEUED, reason=None, tag=None, findings=None, attempt=0, owner=None, job_id=job_id, push=push, updated=now
+    )
+    update_in(conn, statement, ledger.c.id, revive)
+    statement = sa.update(ledger).values(state=QUARANTINED, reason=SOURCE_CHANGED, updated=now)
+    update_in(conn, statement, ledger.c.id, hold)
+    insert_ignore(conn, ledger, list(insert.values()))
+    queued = {key for key, row in insert.items() if row["state"] == QUEUED}
+    rows = _known(conn, project, {source.instance.index for source in sources})
+    added = []
+    for source in sources:
+        row = rows[source.instance.index][source.digest]
+        new = row.id in revive or (source.instance.index, source.digest) in queued
+        added.append(Added(row.id, row.source_index, row.series_index, row.study_index, row.state, new))
+    arrived = {row.study_index for row in added if row.new}
+    _arrive(conn, project, [source for source in sources if source.study.index in arrived], now)
+    return added
+
+
+def _known(conn: Connection, project: str, indexes: set[str]) -> dict[str, dict[str, Any]]:
+    query = sa.select(
+        ledger.c.id,
+        ledger.c.source_index,
+        ledger.c.source_digest,
+        ledger.c.series_index,
+        ledger.c.study_index,
+        ledger.c.state,
+        ledger.c.reason,
+    ).where(ledger.c.project == project)
+    rows: dict[str, dict[str, Any]] = defaultdict(dict)
+    for row in select_in(conn, query, ledger.c.source_index, indexes):
+        rows[row.source_index][row.source_digest] = row
+    return rows
+
+
+def _left(conn: Connection, ids: Sequence[int]) -> set[int]:
+    """Which rows may have left this machine: an attempt at a peer counts from before it is made."""
+    query = sa.select(deliveries.c.ledger_id).where(
+        deliveries.c.destination != LOCAL, deliveries.c.sent_digest.is_not(None)
+    )
+    return {row.ledger_id for row in select_in(conn, query, deliveries.c.ledger_id, ids)}
+
+
+def _wanted_again(row: Any, again: bool) -> bool:
+    if row.state in (SUPERSEDED, SOURCE_LOST):
+        return True
+    return again and row.state in _AGAIN and row.reason != SOURCE_CHANGED
+
+
+def _row(project: str, source: NewSource, now: float, job_id: str | None, push: bool, held: bool) -> dict[str, Any]:
+    return {
+        "project": project,
+        "source_index": source.instance.index,
+        "source_digest": source.digest,
+        "source_sealed": source.instance.sealed,
+        "series_index": source.series.index,
+        "series_sealed": source.series.sealed,
+        "study_index": source.study.index,
+        "state": QUARANTINED if held else QUEUED,
+        "reason": SOURCE_CHANGED if held else None,
+        "job_id": job_id,
+        "push": push,
+        "created": now,
+        "updated": now,
+    }
+
+
+def _replace(conn: Connection, ids: set[int], now: float) -> None:
+    update_in(conn, sa.update(ledger).values(state=SUPERSEDED, owner=None, updated=now), ledger.c.id, ids)
+    # None was attempted at a peer; a copy in this Orthanc is replaced by the new content's.
+    update_in(conn, sa.delete(deliveries), deliveries.c.ledger_id, ids)
+
+
+def _arrive(conn: Connection, project: str, sources: Sequence[NewSource], now: float) -> None:
+    """Note the arrival for the studies: a released one opens again, a held one stays held."""
+    sealed = {source.study.index: source.study.sealed for source in sources}
+    rows = [
+        {"project": project, "study_index": index, "study_sealed": sealed[index], "last_arrival": now, "state": "open"}
+        for index in sorted(sealed)
+    ]
+    insert_ignore(conn, studies, rows)
+    mine = sa.update(studies).where(studies.c.project == project)
+    update_in(conn, mine.values(last_arrival=now), studies.c.study_index, sorted(sealed))
+    reopened = mine.where(studies.c.state == "released").values(state="open")
+    update_in(conn, reopened, studies.c.study_index, sorted(sealed))

@@ -1,0 +1,180 @@
+"""Opens the database: one engine, explicit transactions, migrations that two processes may start at once.
+
+SQLite runs in WAL mode with synchronous=FULL (a commit survives a power cut); readers see a snapshot and never wait.
+The same code runs on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection, Engine
+
+from orthanc_deid.errors import StoreError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+_migrating = threading.Lock()  # Alembic keeps its context in globals
+_ADVISORY_LOCK = 0x6465_6964  # "deid": one number for all services of one PostgreSQL
+
+
+class Store:
+    """The service's own tables. Thread-safe; one per process and database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sqlite = engine.dialect.name == "sqlite"
+        # SQLite lets one writer in at a time, and those that wait poll; threads of one process queue here instead.
+        self._writer = threading.Lock()
+        self._local = threading.local()
+
+    @classmethod
+    def open(cls, target: Path | str, busy_seconds: float = 30.0) -> Store:
+        """Open a database by its path (SQLite) or URL, make it if need be, and bring its tables up to date.
+
+        Raises StoreError: cannot be opened, damaged, or made by a newer version of this program.
+        """
+        url = sa.make_url(target) if isinstance(target, str) and "://" in target else None
+        if url is None:
+            url = sa.URL.create("sqlite", database=str(target))
+        try:
+            if url.get_backend_name() == "sqlite":
+                engine = _sqlite_engine(url, busy_seconds)
+            else:
+                engine = sa.create_engine(url, pool_pre_ping=True)
+            store = cls(engine)
+            store._migrate()
+        except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+            # The text of a driver's error may show the password of the URL: name the kind of error only.
+            raise StoreError(f"the database {_name(url)} cannot be opened ({type(error).__name__})") from None
+        return store
+
+    @property
+    def engine(self) -> Engine:
+        """The engine below, for tools; queries go through `begin` and `read`."""
+        return self._engine
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Open a transaction that writes: it commits at the end, or rolls back on an exception.
+
+        Not to be nested within a thread: the inner one would wait for the outer one for ever.
+        """
+        if getattr(self._local, "writing", False):
+            raise RuntimeError("a write transaction inside a write transaction of the same thread")
+        self._local.writing = True
+        try:
+            if not self._sqlite:
+                with self._engine.begin() as connection:
+                    yield connection
+                return
+            # At once, not at the first write: a transaction that begins reading cannot always become a writer.
+            with (
+                self._writer,
+                self._engine.connect() as connection,
+                connection.execution_options(deid_begin="BEGIN IMMEDIATE").begin(),
+            ):
+                yield connection
+        finally:
+            self._local.writing = False
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that only reads, on one consistent state of the database."""
+        with self._engine.connect() as connection:
+            if not self._sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _migrate(self) -> None:
+        scripts = ScriptDirectory.from_config(alembic_config())
+        head = scripts.get_current_head()
+        with self._engine.connect() as connection:
+            options = connection.execution_options(deid_begin="BEGIN IMMEDIATE")
+            with options.begin():
+                # Whoever comes second waits here, and then finds nothing left to do.
+                if not self._sqlite:
+                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ADVISORY_LOCK})
+                current = MigrationContext.configure(connection).get_current_revision()
+                if current == head:
+                    return
+                known = {script.revision for script in scripts.walk_revisions()}
+                if current is not None and current not in known:
+                    raise StoreError(f"the database {_name(self._engine.url)} was made by a newer version")
+                upgrade(connection)
+
+
+def alembic_config() -> AlembicConfig:
+    """Return Alembic's configuration: the scripts inside the package, no ini file."""
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations up to a revision, within the transaction that the connection is in."""
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    with _migrating:
+        command.upgrade(config, revision)
+
+
+def _name(url: sa.URL) -> str:
+    return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+
+
+def _sqlite_engine(url: sa.URL, busy_seconds: float) -> Engine:
+    if sqlite3.sqlite_version_info < (3, 35):
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed")
+    if not url.database or url.database == ":memory:":
+        raise StoreError("the database needs a file")
+    path = Path(url.database)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Made here with its mode; SQLite's own files beside it get the same one.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    engine = sa.create_engine(url, connect_args={"timeout": busy_seconds, "isolation_level": None})
+
+    @sa.event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
+        _use_wal(connection, busy_seconds)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("deid_begin", "BEGIN"))
+
+    return engine
+
+
+def _use_wal(connection: sqlite3.Connection, busy_seconds: float) -> None:
+    """Switch to WAL. Two processes that switch a new file at once get "locked" without SQLite's own waiting."""
+    deadline = time.monotonic() + busy_seconds
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+            continue
+        if mode != "wal":
+            raise StoreError("the database's file system does not support SQLite's WAL mode")
+        return

@@ -1,0 +1,309 @@
+"""Deliveries: one row per (output, destination), and what each destination may hold already.
+
+    add, ledger.release_rows ─▶ pending ─ claim ─▶ sending ─ finish_many ─▶ confirmed | refused | conflict
+                                   ▲                  │
+                                   └── requeue_orphans, finish_many(pending), resend
+
+An output's digest is written down in `sent` before its bytes go. Orthanc answers AlreadyStored and keeps the old bytes
+when it knows the UID; that confirms only where these very bytes, and no others, may have been sent there before.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from orthanc_deid.store.ledger import deliver, settle
+from orthanc_deid.store.rows import (
+    CONFIRMED,
+    CONFLICT,
+    LOCAL,
+    PENDING,
+    READY,
+    REFUSED,
+    RELEASED,
+    SENDING,
+    Due,
+    Sent,
+    ToSend,
+)
+from orthanc_deid.store.schema import deliveries, ledger, sent
+from orthanc_deid.store.sql import insert, select_in, update_in
+
+__all__ = [
+    "LOCAL", "Due", "Sent", "ToSend",
+    "add", "claim", "counts", "due", "finish_many", "forget", "next_due", "peer", "postpone", "requeue_orphans",
+    "resend", "was_sent",
+]  # fmt: skip
+
+# A peer gets what is released; the copy in this Orthanc may be made as soon as it is verified.
+_open = sa.or_(ledger.c.state == RELEASED, sa.and_(deliveries.c.destination == LOCAL, ledger.c.state == READY))
+
+
+def peer(name: str) -> str:
+    """Return the destination name of an Orthanc peer."""
+    return f"peer:{name}"
+
+
+# → pending
+def add(conn: Connection, ledger_ids: Sequence[int], destination: str, now: float) -> int:
+    """Make deliveries to one destination for rows that are ready or released, e.g. to LOCAL."""
+    return deliver(conn, ledger_ids, [destination], now)
+
+
+# pending → sending
+def claim(
+    conn: Connection,
+    project: str,
+    destination: str,
+    limit: int,
+    owner: str,
+    now: float,
+    *,
+    study: str | None = None,
+) -> list[ToSend]:
+    """Take deliveries that are due for `owner`, oldest first, and write down that their bytes may leave now."""
+    query = (
+        sa.select(
+            deliveries.c.id,
+            deliveries.c.ledger_id,
+            deliveries.c.attempts,
+            deliveries.c.sent_digest,
+            *(ledger.c[name] for name in ("out_study", "out_series", "out_sop", "out_orthanc_id")),
+            *(ledger.c[name] for name in ("out_digest", "out_md5", "out_size")),
+        )
+        .join(ledger, ledger.c.id == deliveries.c.ledger_id)
+        .where(deliveries.c.project == project, deliveries.c.destination == destination, _open)
+        .where(deliveries.c.state == PENDING, deliveries.c.next_try <= now)
+    )
+    if study is not None:
+        query = query.where(deliveries.c.out_study == study)
+    query = query.order_by(deliveries.c.id).limit(limit).with_for_update(of=deliveries, skip_locked=True)
+    rows = conn.execute(query).fetchall()
+    if not rows:
+        return []
+    history = _history(conn, project, destination, [row.out_sop for row in rows])
+    conn.execute(
+        sa.update(deliveries)
+        .where(deliveries.c.id == sa.bindparam("row_id"))
+        .values(
+            state=SENDING,
+            owner=owner,
+            attempts=deliveries.c.attempts + 1,
+            sent_digest=sa.bindparam("digest"),
+            updated=now,
+        ),
+        [{"row_id": row.id, "digest": row.out_digest} for row in rows],
+    )
+    attempted = insert(conn, sent)
+    conn.execute(
+        attempted.on_conflict_do_update(
+            index_elements=["project", "destination", "out_sop", "digest"], set_={"times": sent.c.times + 1}
+        ),
+        [
+            {
+                "project": project,
+                "destination": destination,
+                "out_sop": row.out_sop,
+                "digest": row.out_digest,
+                "times": 1,
+            }
+            for row in rows
+        ],
+    )
+    return [
+        ToSend(
+            id=row.id,
+            ledger_id=row.ledger_id,
+            project=project,
+            destination=destination,
+            out_study=row.out_study,
+            out_series=row.out_series,
+            out_sop=row.out_sop,
+            out_orthanc_id=row.out_orthanc_id,
+            out_digest=row.out_digest,
+            out_md5=row.out_md5,
+            out_size=row.out_size,
+            attempts=row.attempts + 1,
+            history=_compare(history[row.out_sop], row.out_digest),
+        )
+        for row in rows
+    ]
+
+
+def _history(conn: Connection, project: str, destination: str, out_sops: Iterable[str]) -> dict[str, set[str]]:
+    query = sa.select(sent.c.out_sop, sent.c.digest).where(sent.c.project == project, sent.c.destination == destination)
+    history: dict[str, set[str]] = defaultdict(set)
+    for row in select_in(conn, query, sent.c.out_sop, set(out_sops)):
+        history[row.out_sop].add(row.digest)
+    return history
+
+
+def _compare(digests: set[str], digest: str) -> str:
+    if not digests:
+        return "never"
+    return "same" if digests == {digest} else "other"
+
+
+# sending → confirmed | pending | refused | conflict
+def finish_many(conn: Connection, results: Sequence[Sent], now: float) -> list[int]:
+    """Record what deliveries came to; returns ids of the ledger whose last delivery this was."""
+    query = (
+        sa.select(deliveries.c.id, deliveries.c.ledger_id, deliveries.c.project, deliveries.c.destination)
+        .add_columns(deliveries.c.sent_digest, ledger.c.out_sop)
+        .join(ledger, ledger.c.id == deliveries.c.ledger_id)
+        .where(deliveries.c.state == SENDING)
+    )
+    rows = {row.id: row for row in select_in(conn, query, deliveries.c.id, [result.id for result in results])}
+    updates, confirmed, stayed = [], [], []
+    for result in results:
+        if result.state not in (CONFIRMED, PENDING, REFUSED, CONFLICT):
+            raise ValueError(f"{result.state} is no outcome of a delivery")
+        if result.state == PENDING and result.next_try is None:
+            raise ValueError("a delivery that is tried again needs the time of the next try")
+        row = rows.get(result.id)
+        if row is None:
+            continue
+        if result.state == CONFIRMED:
+            confirmed.append(row)
+        elif not result.left:
+            stayed.append(row)
+        next_try = now if result.next_try is None else result.next_try
+        updates.append({"row_id": row.id, "state": result.state, "reason": result.reason, "next_try": next_try})
+    if updates:
+        statement = (
+            sa.update(deliveries)
+            .where(deliveries.c.id == sa.bindparam("row_id"))
+            .values(
+                state=sa.bindparam("state"),
+                reason=sa.bindparam("reason"),
+                next_try=sa.bindparam("next_try"),
+                owner=None,
+                updated=now,
+            )
+        )
+        conn.execute(statement, updates)
+    _only_these(conn, confirmed)
+    _not_sent(conn, stayed)
+    return settle(conn, sorted({row.ledger_id for row in rows.values()}), now)
+
+
+def _keys(rows: Sequence[Any]) -> list[dict[str, str]]:
+    return [
+        {"b_project": row.project, "b_destination": row.destination, "b_sop": row.out_sop, "b_digest": row.sent_digest}
+        for row in rows
+    ]
+
+
+def _place() -> sa.ColumnElement[bool]:
+    return sa.and_(
+        sent.c.project == sa.bindparam("b_project"),
+        sent.c.destination == sa.bindparam("b_destination"),
+        sent.c.out_sop == sa.bindparam("b_sop"),
+    )
+
+
+def _only_these(conn: Connection, rows: Sequence[Any]) -> None:
+    """Confirmed: the destination holds these bytes and no older ones."""
+    if rows:
+        conn.execute(sa.delete(sent).where(_place(), sent.c.digest != sa.bindparam("b_digest")), _keys(rows))
+
+
+def _not_sent(conn: Connection, rows: Sequence[Any]) -> None:
+    """Take attempts back of which nothing reached the destination."""
+    if not rows:
+        return
+    this = sa.and_(_place(), sent.c.digest == sa.bindparam("b_digest"))
+    conn.execute(sa.update(sent).where(this).values(times=sent.c.times - 1), _keys(rows))
+    conn.execute(sa.delete(sent).where(this, sent.c.times <= 0), _keys(rows))
+    held = sa.exists().where(
+        sent.c.project == deliveries.c.project,
+        sent.c.destination == deliveries.c.destination,
+        sent.c.digest == deliveries.c.sent_digest,
+        sent.c.out_sop == sa.select(ledger.c.out_sop).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery(),
+    )
+    untouched = sa.update(deliveries).where(~held).values(sent_digest=None)
+    update_in(conn, untouched, deliveries.c.id, [row.id for row in rows])
+
+
+# sending → pending
+def requeue_orphans(conn: Connection, now: float, *, owner: str | None = None, destination: str | None = None) -> int:
+    """Put deliveries back whose sender is gone. The attempt stays written down: the bytes may have arrived."""
+    statement = sa.update(deliveries).where(deliveries.c.state == SENDING)
+    if owner is not None:
+        statement = statement.where(deliveries.c.owner == owner)
+    if destination is not None:
+        statement = statement.where(deliveries.c.destination == destination)
+    return conn.execute(statement.values(state=PENDING, owner=None, next_try=now, updated=now)).rowcount
+
+
+# refused | conflict → pending
+def resend(conn: Connection, ledger_ids: Iterable[int], now: float) -> int:
+    """Try again what a destination refused or what was in conflict; the rows of the ledger are released once more."""
+    ids = list(ledger_ids)
+    statement = sa.update(deliveries).where(deliveries.c.state.in_([REFUSED, CONFLICT]))
+    statement = statement.values(state=PENDING, reason=None, next_try=now, updated=now)
+    changed = update_in(conn, statement, deliveries.c.ledger_id, ids)
+    reopened = sa.update(ledger).where(ledger.c.state.in_([REFUSED, CONFLICT]))
+    update_in(conn, reopened.values(state=RELEASED, reason=None, updated=now), ledger.c.id, ids)
+    return changed
+
+
+# pending, later
+def postpone(conn: Connection, destination: str, until: float, now: float) -> int:
+    """Let everything for a destination that is down wait until a time."""
+    statement = sa.update(deliveries).where(
+        deliveries.c.destination == destination, deliveries.c.state == PENDING, deliveries.c.next_try < until
+    )
+    return conn.execute(statement.values(next_try=until, updated=now)).rowcount
+
+
+def forget(conn: Connection, project: str, destination: str, out_sops: Iterable[str]) -> None:
+    """Note that a destination holds nothing under these UIDs any more: they were deleted there."""
+    statement = sa.delete(sent).where(sent.c.project == project, sent.c.destination == destination)
+    update_in(conn, statement, sent.c.out_sop, out_sops)
+
+
+def was_sent(conn: Connection, project: str, out_sop: str, destination: str, digest: str) -> bool:
+    """Whether these very bytes, and no others, may have been sent to the destination under this UID."""
+    return _compare(_history(conn, project, destination, [out_sop])[out_sop], digest) == "same"
+
+
+def due(conn: Connection, now: float) -> list[Due]:
+    """Return what can be tried now, by project, destination and study, the longest waiting first."""
+    columns = (deliveries.c.project, deliveries.c.destination, deliveries.c.out_study)
+    query = (
+        sa.select(*columns, sa.func.count())
+        .join(ledger, ledger.c.id == deliveries.c.ledger_id)
+        .where(deliveries.c.state == PENDING, deliveries.c.next_try <= now, _open)
+        .group_by(*columns)
+        .order_by(sa.func.min(deliveries.c.id))
+    )
+    return [Due(*row) for row in conn.execute(query)]
+
+
+def next_due(conn: Connection, now: float) -> float | None:
+    """Return when the next waiting delivery can be tried (`now` where one can already), None where none waits."""
+    query = (
+        sa.select(sa.func.min(deliveries.c.next_try))
+        .join(ledger, ledger.c.id == deliveries.c.ledger_id)
+        .where(deliveries.c.state == PENDING, _open)
+    )
+    first = conn.execute(query).scalar_one()
+    return None if first is None else max(float(first), now)
+
+
+def counts(conn: Connection, project: str | None = None) -> dict[str, dict[str, dict[str, int]]]:
+    """Return project → destination → state → number of deliveries."""
+    columns = (deliveries.c.project, deliveries.c.destination, deliveries.c.state)
+    query = sa.select(*columns, sa.func.count()).group_by(*columns)
+    if project is not None:
+        query = query.where(deliveries.c.project == project)
+    nested: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    for name, destination, state, number in conn.execute(query):
+        nested[name][destination][state] = number
+    return {name: dict(destinations) for name, destinations in nested.items()}

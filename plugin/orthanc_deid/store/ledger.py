@@ -1,0 +1,329 @@
+"""The ledger's transitions: every statement that changes the state of an instance is on this page.
+
+One row per (project, source instance, source digest):
+
+    add_many ─────▶ queued ◀──────▶ paused            (a job is paused and resumed)
+                      │ claim ▲ give_back, requeue_orphans
+                      ▼       │
+                    working ──┴─ finish_many ─▶ ready ─ release_rows ─▶ released ─ settle ─▶ confirmed
+                                     │                                        or refused or conflict
+                                     └─▶ quarantined, rejected or source-lost
+
+    superseded   new content under the same source id took its place before anything had left
+    source-lost  Orthanc has the source no more, and no outcome had been reached
+    excluded     a person decided that it stays out
+    cancelled    the job that brought it in was cancelled first
+
+Every function works inside the caller's transaction, takes any number of rows, and changes only rows that are in the
+state it starts from: asking twice does nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from orthanc_deid.store import identities
+from orthanc_deid.store.arrivals import add_many
+from orthanc_deid.store.reading import (
+    backlog,
+    confirmed_since,
+    counts,
+    find,
+    finished_outputs,
+    get,
+    known_sources,
+    knows_output,
+    live_outputs,
+    oldest_unfinished,
+    quarantine,
+    quarantine_count,
+    reasons,
+    unfinished,
+)
+from orthanc_deid.store.rows import (
+    CANCELLED,
+    CONFIRMED,
+    CONFLICT,
+    EXCLUDED,
+    LOCAL,
+    PAUSED,
+    PENDING,
+    QUARANTINED,
+    QUEUED,
+    READY,
+    REFUSED,
+    REJECTED,
+    RELEASED,
+    SENDING,
+    SOURCE_LOST,
+    STATES,
+    TERMINAL,
+    UNFINISHED,
+    WORKING,
+    Added,
+    Backlog,
+    Finished,
+    LedgerRow,
+    NewSource,
+    Outcome,
+    Output,
+    QuarantineRow,
+    Unfinished,
+    Work,
+)
+from orthanc_deid.store.schema import deliveries, ledger, subject_values
+from orthanc_deid.store.sql import CHUNK, chunks, insert_ignore, select_in, update_in
+
+__all__ = [
+    "STATES", "TERMINAL", "UNFINISHED",
+    "Added", "Backlog", "Finished", "LedgerRow", "NewSource", "Outcome", "Output", "QuarantineRow", "Unfinished",
+    "Work",
+    "add_many", "backlog", "claim", "confirmed_since", "counts", "exclude", "find", "finish_many", "finished_outputs",
+    "get", "give_back", "known_sources", "knows_output", "live_outputs", "mark_lost", "oldest_unfinished", "quarantine",
+    "quarantine_count", "reasons", "release_rows", "remake", "requeue_orphans", "retry", "settle", "unfinished",
+]  # fmt: skip
+
+
+# queued → working
+def claim(conn: Connection, project: str, series_index: str, limit: int, owner: str, now: float) -> list[Work]:
+    """Take up to `limit` queued rows of a series for `owner`, oldest first. No two callers get the same row."""
+    wanted = (
+        sa.select(ledger.c.id)
+        .where(ledger.c.project == project, ledger.c.state == QUEUED, ledger.c.series_index == series_index)
+        .order_by(ledger.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    statement = (
+        sa.update(ledger)
+        .where(ledger.c.id.in_(wanted.scalar_subquery()), ledger.c.state == QUEUED)
+        .values(state=WORKING, owner=owner, attempt=ledger.c.attempt + 1, updated=now)
+        .returning(
+            ledger.c.id,
+            ledger.c.project,
+            ledger.c.source_sealed,
+            ledger.c.source_digest,
+            ledger.c.series_index,
+            ledger.c.study_index,
+            ledger.c.attempt,
+            ledger.c.job_id,
+            ledger.c.push,
+        )
+    )
+    return sorted((Work(*row) for row in conn.execute(statement)), key=lambda work: work.id)
+
+
+# working → queued
+def give_back(conn: Connection, ids: Iterable[int], now: float, *, count: bool = True) -> int:
+    """Put claimed rows back after a failure that will pass; without `count` the attempt is taken back too."""
+    values: dict[str, Any] = {"state": QUEUED, "owner": None, "updated": now}
+    if not count:
+        values["attempt"] = ledger.c.attempt - 1
+    return update_in(conn, sa.update(ledger).where(ledger.c.state == WORKING).values(**values), ledger.c.id, ids)
+
+
+# working → queued
+def requeue_orphans(
+    conn: Connection,
+    now: float,
+    *,
+    owner: str | None = None,
+    project: str | None = None,
+    series_index: str | None = None,
+) -> int:
+    """Put rows back whose worker is gone: those of an owner, of a series, or (at the start of the only service) all."""
+    statement = sa.update(ledger).where(ledger.c.state == WORKING)
+    for column, value in ((ledger.c.owner, owner), (ledger.c.project, project), (ledger.c.series_index, series_index)):
+        if value is not None:
+            statement = statement.where(column == value)
+    return conn.execute(statement.values(state=QUEUED, owner=None, updated=now)).rowcount
+
+
+# working → ready | quarantined | rejected | source-lost
+def finish_many(conn: Connection, project: str, outcomes: Sequence[Outcome], now: float) -> list[Finished]:
+    """Record what the work came to, in the order given.
+
+    An outcome that is ready becomes quarantined (`identity-contradiction`) where it contradicts what is known of its
+    subject, study or output UID. Rows that are no longer worked on (superseded, cancelled) are left as they are.
+    """
+    query = sa.select(ledger.c.id, ledger.c.source_index, ledger.c.study_index).where(
+        ledger.c.project == project, ledger.c.state == WORKING
+    )
+    sources = {row.id: row for row in select_in(conn, query, ledger.c.id, [outcome.id for outcome in outcomes])}
+    mine = [outcome for outcome in outcomes if outcome.id in sources]
+    for outcome in mine:
+        if outcome.state not in (READY, QUARANTINED, REJECTED, SOURCE_LOST):
+            raise ValueError(f"{outcome.state} is no outcome of work")
+        if outcome.state == READY and (outcome.output is None or outcome.subject is None):
+            raise ValueError("a ready instance needs its output and subject")
+    ready = [outcome for outcome in mine if outcome.state == READY]
+    kinds = identities.settle(conn, project, ready, sources, now)
+    done: dict[int, Finished] = {}
+    updates = []
+    values = {}
+    for outcome in mine:
+        state, reason, findings = outcome.state, outcome.reason, outcome.findings
+        if outcome.id in kinds:
+            state, reason, findings = QUARANTINED, "identity-contradiction", [{"contradiction": kinds[outcome.id]}]
+        elif outcome.subject is not None:
+            for ref in outcome.known:
+                values[outcome.subject.index, ref.index] = ref.sealed
+        updates.append(_finished_row(outcome, state, reason, findings, now))
+        done[outcome.id] = Finished(outcome.id, state, reason, True)
+    if updates:
+        statement = sa.update(ledger).where(ledger.c.id == sa.bindparam("row_id"), ledger.c.state == WORKING)
+        conn.execute(statement.values({name: sa.bindparam(name) for name in updates[0] if name != "row_id"}), updates)
+    insert_ignore(
+        conn,
+        subject_values,
+        [
+            {"project": project, "subject_index": subject, "value_index": index, "sealed": sealed}
+            for (subject, index), sealed in values.items()
+        ],
+    )
+    gone = [outcome.id for outcome in outcomes if outcome.id not in done]
+    now_states = sa.select(ledger.c.id, ledger.c.state, ledger.c.reason)
+    for row in select_in(conn, now_states, ledger.c.id, gone):
+        done[row.id] = Finished(row.id, row.state, row.reason, False)
+    return [done[outcome.id] for outcome in outcomes if outcome.id in done]
+
+
+def _finished_row(outcome: Outcome, state: str, reason: str | None, findings: Any, now: float) -> dict[str, Any]:
+    output = outcome.output
+    return {
+        "row_id": outcome.id,
+        "state": state,
+        "reason": reason,
+        "tag": outcome.tag,
+        "findings": None if findings is None else json.dumps(findings),
+        "subject_index": outcome.subject.index if outcome.subject else None,
+        "out_patient": output.patient if output else None,
+        "out_study": output.study if output else None,
+        "out_series": output.series if output else None,
+        "out_sop": output.sop if output else None,
+        "out_orthanc_id": output.orthanc_id if output else None,
+        "out_digest": output.digest if output else None,
+        "out_md5": output.md5 if output else None,
+        "out_size": output.size if output else None,
+        "plan_digest": output.plan_digest if output else None,
+        "owner": None,
+        "updated": now,
+    }
+
+
+# ready → released (→ confirmed at once where nothing has to be delivered)
+def release_rows(conn: Connection, ids: Iterable[int], destinations: Sequence[str], now: float) -> list[int]:
+    """Let ready rows go to the destinations; rows that are not to be pushed are released without. Returns their ids."""
+    released: list[int] = []
+    for chunk in chunks(ids):
+        statement = sa.update(ledger).where(ledger.c.id.in_(chunk), ledger.c.state == READY)
+        rows = conn.execute(
+            statement.values(state=RELEASED, updated=now).returning(ledger.c.id, ledger.c.push)
+        ).fetchall()
+        deliver(conn, [row.id for row in rows if row.push], destinations, now)
+        released.extend(sorted(row.id for row in rows))
+    settle(conn, released, now)
+    return released
+
+
+def deliver(conn: Connection, ids: Sequence[int], destinations: Sequence[str], now: float) -> int:
+    """Make pending deliveries of rows that are ready or released; one that carried other bytes begins again."""
+    made = 0
+    query = sa.select(ledger.c.id, ledger.c.project, ledger.c.out_study).where(ledger.c.state.in_([READY, RELEASED]))
+    for row_chunk in chunks(select_in(conn, query, ledger.c.id, ids), CHUNK):
+        rows = [
+            {"ledger_id": row.id, "project": row.project, "out_study": row.out_study, "destination": destination}
+            for row in row_chunk
+            for destination in destinations
+        ]
+        insert_ignore(conn, deliveries, [{**row, "state": PENDING, "next_try": now, "updated": now} for row in rows])
+        made += len(rows)
+    stale = sa.select(ledger.c.out_digest).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery()
+    again = sa.update(deliveries).where(
+        deliveries.c.destination.in_(destinations),
+        deliveries.c.state.not_in([PENDING, SENDING]),
+        deliveries.c.sent_digest != stale,
+    )
+    update_in(conn, again.values(state=PENDING, next_try=now, updated=now, reason=None), deliveries.c.ledger_id, ids)
+    return made
+
+
+# released → confirmed | refused | conflict
+def settle(conn: Connection, ids: Iterable[int], now: float) -> list[int]:
+    """Close released rows of which nothing is left to deliver; the worst delivery decides. Returns the closed ids."""
+    ids = list(ids)
+    query = sa.select(ledger.c.id).where(ledger.c.state == RELEASED)
+    open_rows = [row.id for row in select_in(conn, query, ledger.c.id, ids)]
+    states: dict[int, dict[str, str | None]] = defaultdict(dict)
+    found = sa.select(deliveries.c.ledger_id, deliveries.c.state, deliveries.c.reason)
+    for row in select_in(conn, found, deliveries.c.ledger_id, open_rows):
+        states[row.ledger_id][row.state] = row.reason
+    groups: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    for ledger_id in open_rows:
+        had = states[ledger_id]
+        if PENDING in had or SENDING in had:
+            continue
+        state = next((state for state in (CONFLICT, REFUSED) if state in had), CONFIRMED)
+        groups[state, had.get(state)].append(ledger_id)
+    for (state, reason), members in groups.items():
+        values = {"state": state, "reason": None if state == CONFIRMED else reason or state, "updated": now}
+        if state == CONFIRMED:
+            values["confirmed"] = now
+        update_in(conn, sa.update(ledger).where(ledger.c.state == RELEASED).values(**values), ledger.c.id, members)
+    return [ledger_id for members in groups.values() for ledger_id in members]
+
+
+# queued | working | paused → source-lost
+def mark_lost(conn: Connection, project: str, instance_indexes: Iterable[str], now: float) -> int:
+    """Note that sources are gone from Orthanc before their outcome. What has an output goes on without them."""
+    statement = sa.update(ledger).where(ledger.c.project == project, ledger.c.state.in_(UNFINISHED))
+    values = {"state": SOURCE_LOST, "reason": SOURCE_LOST, "owner": None, "updated": now}
+    return update_in(conn, statement.values(**values), ledger.c.source_index, instance_indexes)
+
+
+# quarantined | rejected | source-lost | cancelled | excluded → queued
+def retry(conn: Connection, ids: Iterable[int], now: float) -> list[tuple[int, str, str]]:
+    """Queue rows once more because a person or job asked. Returns (id, project, series_index) of those that were."""
+    states = [QUARANTINED, REJECTED, SOURCE_LOST, CANCELLED, EXCLUDED]
+    return _requeue(conn, ids, states, now, {"attempt": 0, "reason": None, "tag": None, "findings": None})
+
+
+# ready | released → queued
+def remake(conn: Connection, ids: Iterable[int], now: float) -> list[tuple[int, str, str]]:
+    """Queue rows whose file in the outbox is missing or damaged: the source makes it anew. Deliveries are kept."""
+    return _requeue(conn, ids, [READY, RELEASED], now, {})
+
+
+def _requeue(
+    conn: Connection, ids: Iterable[int], states: Sequence[str], now: float, values: dict[str, Any]
+) -> list[tuple[int, str, str]]:
+    statement = sa.update(ledger).where(ledger.c.state.in_(states))
+    statement = statement.values(state=QUEUED, owner=None, updated=now, **values)
+    returning = statement.returning(ledger.c.id, ledger.c.project, ledger.c.series_index)
+    found: list[tuple[int, str, str]] = []
+    for chunk in chunks(ids):
+        found.extend(
+            (row.id, row.project, row.series_index) for row in conn.execute(returning.where(ledger.c.id.in_(chunk)))
+        )
+    return sorted(found)
+
+
+# quarantined | queued | paused | ready → excluded
+def exclude(conn: Connection, ids: Iterable[int], now: float) -> int:
+    """Keep rows out for good, because a person says so; their waiting deliveries to this Orthanc go with them."""
+    ids = list(ids)
+    states = [QUARANTINED, QUEUED, PAUSED, READY]
+    statement = sa.update(ledger).where(ledger.c.state.in_(states)).values(state=EXCLUDED, updated=now)
+    changed = update_in(conn, statement, ledger.c.id, ids)
+    out = sa.select(ledger.c.id).where(ledger.c.state == EXCLUDED).scalar_subquery()
+    waiting = sa.delete(deliveries).where(
+        deliveries.c.destination == LOCAL, deliveries.c.state == PENDING, deliveries.c.ledger_id.in_(out)
+    )
+    update_in(conn, waiting, deliveries.c.ledger_id, ids)
+    return changed

@@ -1,0 +1,289 @@
+"""What goes into the store and comes out of it, as plain values (nothing of a database is imported here)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orthanc_deid.identity.subjects import SubjectSeen
+    from orthanc_deid.identity.vault import Ref
+
+LOCAL = "research-copy"
+"""The destination that is this Orthanc itself. What is stored there has not left."""
+
+QUEUED, WORKING, PAUSED, READY, RELEASED = "queued", "working", "paused", "ready", "released"
+CONFIRMED, QUARANTINED, REJECTED, REFUSED, CONFLICT = "confirmed", "quarantined", "rejected", "refused", "conflict"
+SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED = "source-lost", "excluded", "cancelled", "superseded"
+
+UNFINISHED = frozenset({QUEUED, WORKING, PAUSED})
+"""States before an outcome: the source is still needed."""
+TERMINAL = frozenset(
+    {CONFIRMED, QUARANTINED, REJECTED, REFUSED, CONFLICT, SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED}
+)
+"""States that nothing but a person, a job or new content changes."""
+STATES = UNFINISHED | {READY, RELEASED} | TERMINAL
+"""All states of a row of the ledger; ledger.py says how one leads to the next."""
+
+PENDING, SENDING = "pending", "sending"
+"""States of a delivery before it is confirmed, refused or in conflict."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewSource:
+    """An instance that arrived or that a job names. `digest` is of its bytes as Orthanc tells it, only compared."""
+
+    instance: Ref
+    series: Ref
+    study: Ref
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of a NewSource; `new` when this very call queued it, so that somebody has to work on it."""
+
+    id: int
+    instance_index: str
+    series_index: str
+    study_index: str
+    state: str
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A claimed row: what a worker has to do. `attempt` counts this one."""
+
+    id: int
+    project: str
+    instance_sealed: bytes
+    digest: str
+    series_index: str
+    study_index: str
+    attempt: int
+    job_id: str | None
+    push: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A de-identified instance, all pseudonymous; `digest` is the SHA-256 of exactly the verified bytes."""
+
+    patient: str
+    study: str
+    series: str
+    sop: str
+    orthanc_id: str
+    digest: str
+    md5: str | None
+    size: int
+    plan_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the work on a row came to: ready (with output and subject), quarantined, rejected or source-lost.
+
+    `findings` is JSON without values; `known` are sealed values of the subject's, found in this object.
+    """
+
+    id: int
+    state: str
+    reason: str | None = None
+    tag: int | None = None
+    findings: Any = None
+    output: Output | None = None
+    subject: SubjectSeen | None = None
+    known: Sequence[Ref] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What an Outcome really became. Not `applied`: the row was no longer worked on, its output is to be dropped."""
+
+    id: int
+    state: str
+    reason: str | None
+    applied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """A row of the ledger, whole."""
+
+    id: int
+    project: str
+    source_index: str
+    source_digest: str
+    source_sealed: bytes
+    series_index: str
+    series_sealed: bytes
+    study_index: str
+    subject_index: str | None
+    state: str
+    reason: str | None
+    tag: int | None
+    findings: Any
+    out_patient: str | None
+    out_study: str | None
+    out_series: str | None
+    out_sop: str | None
+    out_orthanc_id: str | None
+    out_digest: str | None
+    out_md5: str | None
+    out_size: int | None
+    plan_digest: str | None
+    attempt: int
+    owner: str | None
+    push: bool
+    job_id: str | None
+    created: float
+    updated: float
+    confirmed: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """A series with queued rows: what needs a task."""
+
+    project: str
+    series_index: str
+    queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A row whose source is still needed."""
+
+    id: int
+    instance_sealed: bytes
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRow:
+    """A parked instance for people to look at, without anything of its source."""
+
+    id: int
+    project: str
+    state: str
+    reason: str | None
+    tag: int | None
+    findings: Any
+    created: float
+    updated: float
+    attempt: int
+    out_study: str | None
+    out_patient: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToSend:
+    """A claimed delivery. `history` is what the destination may hold under this UID from before this attempt: never
+    (nothing of ours), same (these very bytes), other (other bytes). AlreadyStored confirms only after `same`."""
+
+    id: int
+    ledger_id: int
+    project: str
+    destination: str
+    out_study: str
+    out_series: str
+    out_sop: str
+    out_orthanc_id: str
+    out_digest: str
+    out_md5: str | None
+    out_size: int
+    attempts: int
+    history: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a delivery came to: confirmed, pending (again at `next_try`), refused or conflict.
+
+    `left` False: certainly nothing reached the destination, so the attempt does not count as sent.
+    """
+
+    id: int
+    state: str
+    reason: str | None = None
+    next_try: float | None = None
+    left: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Deliveries of one study that may be tried now."""
+
+    project: str
+    destination: str
+    out_study: str
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class StudyDue:
+    """A study with instances that may be released."""
+
+    project: str
+    study_index: str
+    out_study: str
+    ready: int
+    quarantined: int
+    unfinished: int
+    last_arrival: float
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRow:
+    """A study for lists: pseudonymous, with its instances per state."""
+
+    out_study: str
+    out_patient: str
+    state: str
+    last_arrival: float
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectRow:
+    """A subject for lists."""
+
+    pseudonym: str
+    studies: int
+    instances: int
+    first_seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A held row and what contradicts: birth, sex, study (two subjects), output (two sources)."""
+
+    project: str
+    ledger_id: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """An own research copy."""
+
+    project: str
+    md5: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job. States as Orthanc names them: Pending, Running, Success, Failure, Paused."""
+
+    id: str
+    type: str
+    project: str
+    state: str
+    total: int
+    created: float
+    completed: float | None
+    error: str
+    content: dict[str, Any]
