@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orthanc_deid import __version__
+from orthanc_deid.errors import SetupError
 
 EX_CONFIG = 78  # sysexits.h: what the plugin reads as "do not start this again, it is configured wrongly"
 
@@ -103,13 +104,17 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand and gives its exit code.
 
-    A file that cannot be read or written is one line on stderr; anything unforeseen keeps its traceback.
+    A wrong configuration is a line per fault on stderr, a file that cannot be read or written is one; anything
+    unforeseen keeps its traceback.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     named = next((word for word in words if not word.startswith("-")), None)
     args = _parser(named).parse_args(words)
     try:
         return COMMANDS[args.command][1].run(args)
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return EX_CONFIG
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -1,0 +1,133 @@
+"""The command `serve`: puts database, keys, Orthanc's address and the pipeline together and serves the routes.
+
+The plugin starts it and holds its standard input open: the end of that tells that Orthanc is gone, whatever ended it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import stat
+import sys
+import threading
+from pathlib import Path
+
+import uvicorn
+
+from orthanc_deid import logs, startup
+from orthanc_deid.api.app import create_app
+from orthanc_deid.config import Config
+from orthanc_deid.errors import SetupError
+from orthanc_deid.identity.keys import MasterKey
+from orthanc_deid.orthanc.client import OrthancClient
+from orthanc_deid.pipeline.service import Service
+from orthanc_deid.store import Store, subjects
+
+STOP_SECONDS = 4.0
+"""How long the pipeline may take to stop."""
+LAST_SECONDS = 9.0
+"""After this long, what has not stopped is ended."""
+
+log = logs.get(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE",
+        help="Orthanc's configuration (file or folder), or - for the plugin's line",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM, SIGINT or the end of standard input. Raises SetupError when it cannot start."""
+    begun = startup.read(args.config)
+    logs.configure()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    if begun.from_plugin:
+        threading.Thread(target=_wait_for_the_end_of_stdin, args=[stop], daemon=True).start()
+    config = begun.configure()
+    service = build(config, begun)
+    socket = _socket(begun, config)
+    # Runs in a thread, where it leaves the signals alone.
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(service, begun.secret),
+            uds=str(socket),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+    )
+    api = threading.Thread(target=server.run, name="api", daemon=True)
+    service.start()
+    try:
+        api.start()
+        failed = _serve(server, api, stop)
+    finally:
+        # Nothing may outlive Orthanc, whatever hangs.
+        last = threading.Timer(LAST_SECONDS, _end_all)
+        last.daemon = True
+        last.start()
+        server.should_exit = True
+        service.stop(STOP_SECONDS)
+        api.join(2)
+        service.store.close()
+        last.cancel()
+    return 1 if failed else 0
+
+
+def build(config: Config, begun: startup.Startup) -> Service:
+    """Open database and keys and build the service. Raises SetupError.
+
+    A missing key file is made only while nobody depends on one: with another key every patient would get a second
+    pseudonym.
+    """
+    config.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = Store.open(config.database)
+    with store.read() as conn:
+        first = not subjects.exist(conn)
+    master = MasterKey.open(config.key_file, create=first)
+    return Service(config, OrthancClient(begun.url, begun.authorization, begun.ca), store, master)
+
+
+def _socket(begun: startup.Startup, config: Config) -> Path:
+    """The path of the socket, in a folder that is ours alone: the socket itself anybody may open."""
+    socket = begun.socket or config.data_directory / "s"
+    mode = stat.S_IMODE(socket.parent.stat().st_mode)
+    if mode & 0o077:
+        raise SetupError(f"{socket.parent}: others may enter this folder (mode {mode:o}), it must be 700")
+    socket.unlink(missing_ok=True)
+    return socket
+
+
+def _serve(server: uvicorn.Server, api: threading.Thread, stop: threading.Event) -> bool:
+    """Wait for the end; whether it came because the routes are no longer served."""
+    said = False
+    while not stop.wait(1.0 if said else 0.02):
+        if not api.is_alive():
+            log.error("the routes are no longer served")
+            return True
+        if server.started and not said:
+            print("ready", flush=True)
+            said = True
+    return False
+
+
+def _wait_for_the_end_of_stdin(stop: threading.Event) -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    stop.set()
+
+
+def _end_all() -> None:
+    """End this process and its workers at once."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)

@@ -1,0 +1,176 @@
+"""What a command is told at its start: the Deid section, where Orthanc is, and where our own files lie.
+
+The plugin writes one line of JSON; by hand, a command reads Orthanc's own configuration, a file or a folder of files as
+Orthanc itself would. What depends on both the section and Orthanc's own settings is judged here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orthanc_deid.config import Config
+from orthanc_deid.errors import ConfigError
+
+LOSSY = {
+    "1.2.840.10008.1.2.4.50": "JPEG baseline",
+    "1.2.840.10008.1.2.4.51": "JPEG extended",
+    "1.2.840.10008.1.2.4.81": "JPEG-LS near-lossless",
+    "1.2.840.10008.1.2.4.91": "JPEG 2000",
+}
+_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Startup:
+    """One start: `section` is Deid, `orthanc` Orthanc's own settings, `peers` the names of its configured peers."""
+
+    section: Mapping[str, Any]
+    orthanc: Mapping[str, Any]
+    peers: tuple[str, ...]
+    secret: str = field(repr=False)
+    authorization: str | None = field(default=None, repr=False)
+    socket: Path | None = None
+    from_plugin: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where Orthanc answers on this machine."""
+        return (
+            f"{'https' if self.orthanc.get('SslEnabled') else 'http'}://localhost:{self.orthanc.get('HttpPort', 8042)}"
+        )
+
+    @property
+    def ca(self) -> Path | None:
+        """The certificate that Orthanc shows, if it speaks TLS."""
+        return Path(str(self.orthanc.get("SslCertificate", ""))) if self.orthanc.get("SslEnabled") else None
+
+    @property
+    def data_directory(self) -> Path | None:
+        """The folder of the service's files: that of the database, or `orthanc-deid` beside Orthanc's storage."""
+        database = self.section.get("Database")
+        if isinstance(database, str) and Path(database).is_absolute():
+            return Path(database).parent
+        storage = Path(str(self.orthanc.get("StorageDirectory", "OrthancStorage")))
+        return storage.parent / "orthanc-deid" if storage.is_absolute() else None
+
+    def configure(self) -> Config:
+        """Judge the whole configuration. Raises ConfigError with every fault."""
+        errors = self._own_errors()
+        config = None
+        try:
+            config = Config.parse(dict(self.section), data_directory=self.data_directory)
+        except ConfigError as error:
+            errors = [*error.errors, *errors]
+        if config is not None:
+            errors += self._errors_between(config)
+        if errors or config is None:
+            raise ConfigError(errors)
+        return config
+
+    def _own_errors(self) -> list[str]:
+        errors = []
+        if self.data_directory is None:
+            errors.append("Deid.Database: give an absolute path, since Orthanc's StorageDirectory is a relative one")
+        if self.orthanc.get("HttpServerEnabled", True) is not True:
+            errors.append("HttpServerEnabled: must be true, the service reads instances by HTTP")
+        if self.orthanc.get("SslEnabled") and self.orthanc.get("SslVerifyPeers"):
+            errors.append("SslVerifyPeers: not supported yet, the service has no client certificate")
+        return errors
+
+    def _errors_between(self, config: Config) -> list[str]:
+        """What is right in itself and wrong beside Orthanc's own settings."""
+        errors = []
+        lossy = LOSSY.get(str(self.orthanc.get("IngestTranscoding", "")))
+        for name, project in config.projects.items():
+            where = f"Deid.Projects.{name}"
+            if project.keep_research_copy and lossy:
+                # Each store would give the copy another SOP Instance UID.
+                errors.append(f"{where}.KeepResearchCopy: cannot be with IngestTranscoding to {lossy}, which is lossy")
+            if self.orthanc.get("OrthancPeersInDatabase"):
+                continue
+            for number, destination in enumerate(project.destinations):
+                if destination.name not in self.peers:
+                    errors.append(f"{where}.Destinations[{number}].Peer: OrthancPeers has no {destination.name!r}")
+        return errors
+
+
+def read(where: str) -> Startup:
+    """Read `-` (the plugin's line of JSON on stdin) or the path of Orthanc's configuration. Raises ConfigError."""
+    if where == "-":
+        return _from_plugin(sys.stdin.buffer.readline())
+    return from_configuration(load(Path(where)))
+
+
+def _from_plugin(line: bytes) -> Startup:
+    try:
+        setup = json.loads(line)
+        socket = setup.get("Socket")
+        return Startup(
+            section=_section(setup),
+            orthanc=setup["Orthanc"],
+            peers=tuple(setup["Peers"]),
+            secret=setup["Secret"],
+            authorization=setup["Authorization"],
+            socket=Path(socket) if socket else None,
+            from_plugin=True,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(["standard input: not the line of JSON that the plugin writes"]) from None
+
+
+def _section(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
+    section = configuration.get("Deid")
+    if not isinstance(section, dict):
+        raise ConfigError(["Deid: the section is missing in Orthanc's configuration, or not an object"])
+    return section
+
+
+def from_configuration(configuration: Mapping[str, Any]) -> Startup:
+    """Make the start-up of a command that is called by hand from Orthanc's whole configuration. Raises ConfigError."""
+    peers = configuration.get("OrthancPeers")
+    users = configuration.get("RegisteredUsers")
+    authorization = None
+    if isinstance(users, dict) and users:
+        name, password = next(iter(users.items()))
+        authorization = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+    return Startup(
+        section=_section(configuration),
+        orthanc={key: value for key, value in configuration.items() if key not in ("Deid", "RegisteredUsers")},
+        peers=tuple(peers) if isinstance(peers, dict) else (),
+        secret=secrets.token_hex(32),
+        authorization=authorization,
+    )
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read Orthanc's configuration: JSON with comments, or a folder whose files are put together by their names.
+
+    A relative StorageDirectory is made absolute as Orthanc does, against the folder of the configuration. Raises
+    ConfigError.
+    """
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise ConfigError([f"{path}: no *.json in this folder"])
+    configuration: dict[str, Any] = {}
+    for file in files:
+        try:
+            part = json.loads(_TOKEN.sub(lambda found: found[1] or " ", file.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise ConfigError([f"{file}: {error.strerror}"]) from None
+        except ValueError as error:
+            raise ConfigError([f"{file}: not JSON ({error})"]) from None
+        if not isinstance(part, dict):
+            raise ConfigError([f"{file}: not a JSON object"])
+        configuration |= part
+    for key in ("StorageDirectory", "SslCertificate"):
+        if isinstance(configuration.get(key), str):
+            configuration[key] = str(files[0].absolute().parent / configuration[key])
+    return configuration

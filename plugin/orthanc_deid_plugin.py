@@ -1,0 +1,304 @@
+"""The part of orthanc-deid that runs inside Orthanc: it starts and watches the service, and hands requests on to it.
+
+It needs nothing but the standard library, so any interpreter that Orthanc embeds will do; it touches neither pixels nor
+keys nor the database. Nothing here may wait while Orthanc holds one of its locks, and nothing may store: the work is
+done by the service, a process of its own that speaks HTTP. When that is down, Orthanc goes on storing; when the
+configuration is wrong, Orthanc does not start.
+
+Orthanc tells of new instances through OnChange, which runs on a thread of its own. OnStoredInstance would tell the same
+inside the ingest, under a lock of the whole process that each sender then waits for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import orthanc
+
+HERE = Path(__file__).resolve().parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "orthanc_deid" / "__init__.py").read_text())[1]  # type: ignore[index]
+
+# What the service needs of Orthanc's own configuration, as it stands there; passwords stay here.
+SETTINGS = (
+    *("Name", "DicomAet", "HttpPort", "HttpServerEnabled", "SslEnabled", "SslCertificate", "SslVerifyPeers"),
+    *("StorageDirectory", "StoreDicom", "OverwriteInstances", "IngestTranscoding", "OrthancPeersInDatabase"),
+    *("MaximumStorageSize", "MaximumPatientCount", "MaximumStorageMode"),
+)
+PASSED_ON = (
+    *("content-type", "accept", "host", "origin", "referer"),
+    *("sec-fetch-site", "sec-fetch-mode", "x-forwarded-host", "x-forwarded-proto"),
+)
+ANSWERED = ("Cache-Control", "Content-Disposition", "Content-Security-Policy", "Location", "Referrer-Policy")
+CHECK_SECONDS = 120
+FORWARD_SECONDS = 300
+STOP_SECONDS = 6.0  # of the ten that an administrator grants Orthanc
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # between two starts of a service that dies
+STEADY_SECONDS = 60  # after which a service counts as one that runs, and its next death as the first
+NUDGE_SECONDS = 0.05  # between two nudges; the service looks at everything new each time
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the service's Unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Service:
+    """The service's process: started when Orthanc has started, started again whenever it ends, stopped with Orthanc."""
+
+    def __init__(self, configuration: dict[str, Any]) -> None:
+        section = configuration.get("Deid")
+        python = section.get("Python") if isinstance(section, dict) else None
+        beside = [HERE / "venv/bin/python", HERE.parent / ".venv/bin/python"]
+        self._python = str(python or next((path for path in beside if path.exists()), "python3"))
+        self._secret = secrets.token_hex(32)
+        peers = configuration.get("OrthancPeers")
+        self._setup = {
+            "Deid": section,
+            "Orthanc": {key: configuration[key] for key in SETTINGS if key in configuration},
+            "Peers": sorted(peers) if isinstance(peers, dict) else [],
+            "Authorization": orthanc.GenerateRestApiAuthorizationToken(),
+            "Secret": self._secret,
+        }
+        self._environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONSTARTUP")}
+        # The package beside this script is the one that runs; nothing is ever imported from the working directory.
+        self._environment |= {"PYTHONPATH": str(HERE), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+        self._stopping = threading.Event()
+        self._news = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+        self._threads: list[threading.Thread] = []
+        self.restarts = 0
+        self.detail = "Orthanc is starting"
+
+    def _command(self, command: str) -> list[str]:
+        return [self._python, "-m", "orthanc_deid", command, "--config", "-"]
+
+    def check(self) -> None:
+        """Let the service's own code judge the configuration; each fault goes to the log. Raises RuntimeError."""
+        try:
+            done = subprocess.run(
+                self._command("check"),
+                input=json.dumps(self._setup).encode(),
+                capture_output=True,
+                timeout=CHECK_SECONDS,
+                env=self._environment,
+                check=False,
+            )
+        except OSError as error:
+            errors = [f"Deid.Python: {self._python} cannot be run ({error.strerror})"]
+        except subprocess.TimeoutExpired:
+            errors = [f"Deid.Python: the check of the configuration did not end within {CHECK_SECONDS} s"]
+        else:
+            if done.returncode == 0:
+                return
+            errors = done.stderr.decode(errors="replace").splitlines()
+        for line in errors:
+            orthanc.LogError(f"orthanc-deid: {line}")
+        raise RuntimeError("orthanc-deid: the configuration is wrong; each error is on the log")
+
+    # Life
+
+    def start(self) -> None:
+        """Begin to run the service; returns at once."""
+        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._supervise, self._pass_news)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the service and the threads: asked first, then made to."""
+        self._stopping.set()
+        self._news.set()
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        for thread in self._threads:
+            thread.join(STOP_SECONDS)
+        if process is not None:
+            self._sweep(process)
+
+    def _supervise(self) -> None:
+        pause = SHORTEST_PAUSE
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                code = self._run()
+                self.detail = f"the service ended ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
+            except OSError as error:
+                self.detail = f"the service cannot be started ({error.strerror})"
+            if self._stopping.is_set():
+                return
+            pause = SHORTEST_PAUSE if time.monotonic() - began > STEADY_SECONDS else min(pause * 2, LONGEST_PAUSE)
+            self.restarts += 1
+            orthanc.LogError(f"orthanc-deid: {self.detail}; started again in {pause:g} s, Orthanc goes on storing")
+            self._stopping.wait(pause)
+
+    def _run(self) -> int:
+        """Run the service once, until it ends; return its exit code."""
+        # Short, since the path of a socket may have 107 bytes, and private (0700), since the socket itself is not.
+        folder = self._folder = Path(tempfile.mkdtemp(prefix="deid-", dir="/tmp"))
+        setup = {**self._setup, "Socket": str(folder / "s")}
+        # A session of its own: what it leaves behind when it dies can be ended as a group.
+        process = subprocess.Popen(
+            self._command("serve"), stdin=subprocess.PIPE, env=self._environment, start_new_session=True
+        )
+        self._process = process
+        try:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                # Stays open: its end tells the service that Orthanc is gone, whatever ended it.
+                process.stdin.write(json.dumps(setup).encode() + b"\n")
+                process.stdin.flush()
+            if self._stopping.is_set():
+                process.terminate()
+            return process.wait()
+        finally:
+            self._process = None
+            self._sweep(process)
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()  # type: ignore[union-attr]
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @staticmethod
+    def _sweep(process: subprocess.Popen[bytes]) -> None:
+        """End whatever is left of a service and its workers."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    # Speaking with it
+
+    def ask(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], timeout: float
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """Send one request to the service. Raises OSError or HTTPException when nobody answers."""
+        folder = self._folder
+        if self._process is None or folder is None:
+            raise ConnectionRefusedError(self.detail)
+        connection = UnixConnection(folder / "s", timeout)
+        try:
+            connection.request(method, path, body, {**headers, "X-Deid-Secret": self._secret})
+            response = connection.getresponse()
+            return response, response.read()
+        finally:
+            connection.close()
+
+    def nudge(self) -> None:
+        """Something was stored: let the service look. Never waits."""
+        self._news.set()
+
+    def _pass_news(self) -> None:
+        while True:
+            self._news.wait()
+            self._news.clear()
+            if self._stopping.is_set():
+                return
+            # A service that is not there needs no nudge: it looks at everything when it starts.
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                self.ask("POST", "/deid/internal/nudge", None, {}, 10)
+            self._stopping.wait(NUDGE_SECONDS)
+
+    def health(self) -> dict[str, Any]:
+        """How plugin and service are; answered whether or not the service is there."""
+        health: dict[str, Any] = {"Status": "down", "Service": None, "Pid": None, "Restarts": self.restarts}
+        health["Version"] = VERSION
+        process = self._process
+        if process is not None:
+            health |= {"Status": "starting", "Pid": process.pid}
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                response, body = self.ask("GET", "/deid/health", None, {}, 5)
+                if response.status == 200:
+                    health |= {"Status": "ok", "Service": json.loads(body)}
+        if health["Status"] == "down":
+            health["Detail"] = self.detail
+        return health
+
+
+def answer(output: Any, status: int, body: bytes, content_type: str | None = "application/json") -> None:
+    """Answer a request of Orthanc's; other statuses than 200 need another call than that."""
+    if status == 200:
+        output.AnswerBuffer(body, content_type)
+        return
+    if content_type and body:
+        output.SetHttpHeader("Content-Type", content_type)
+    text = body.decode("utf-8", errors="replace")
+    output.SendHttpStatus(status, text, len(body))
+
+
+def on_health(output: Any, uri: str, **request: Any) -> None:
+    """GET /deid/health, which works while the service is down."""
+    if request["method"] != "GET":
+        output.SendMethodNotAllowed("GET")
+        return
+    answer(output, 200, json.dumps(SERVICE.health()).encode())
+
+
+def on_request(output: Any, uri: str, **request: Any) -> None:
+    """Hand a request on to the service and its answer back."""
+    if uri == "/deid/internal" or uri.startswith("/deid/internal/"):
+        answer(output, 404, b'{"error": "not found", "detail": "there is no such route"}')
+        return
+    query = urlencode(request.get("get") or {})
+    path = quote(uri, safe="/:@!$&'()*+,;=~-._") + ("?" + query if query else "")
+    given = {name.lower(): value for name, value in request["headers"].items()}
+    headers = {name: given[name] for name in PASSED_ON if name in given}
+    body = request.get("body") if request["method"] in ("POST", "PUT") else None
+    if isinstance(body, str):
+        body = body.encode()
+    try:
+        response, content = SERVICE.ask(request["method"], path, body, headers, FORWARD_SECONDS)
+    except (OSError, http.client.HTTPException):
+        detail = {
+            "error": "service unavailable",
+            "detail": SERVICE.health().get("Detail", "the service does not answer"),
+        }
+        answer(output, 503, json.dumps(detail).encode())
+        return
+    for name in ANSWERED:
+        if value := response.headers.get(name):
+            output.SetHttpHeader(name, value)
+    output.SetHttpHeader("X-Content-Type-Options", "nosniff")
+    answer(output, response.status, content, response.headers.get("Content-Type"))
+
+
+def on_change(change: int, level: int, resource: str) -> None:
+    """Orthanc's own events; nothing here waits, but for the end of the service when Orthanc ends."""
+    if change == orthanc.ChangeType.NEW_INSTANCE:
+        SERVICE.nudge()
+    elif change == orthanc.ChangeType.ORTHANC_STARTED:
+        SERVICE.start()
+    elif change == orthanc.ChangeType.ORTHANC_STOPPED:
+        SERVICE.stop()
+
+
+SERVICE = Service(json.loads(orthanc.GetConfiguration()))
+SERVICE.check()
+orthanc.RegisterOnChangeCallback(on_change)
+orthanc.RegisterRestCallback("/deid/health", on_health)
+orthanc.RegisterRestCallback("/deid/(?!health$).*", on_request)
+orthanc.RegisterRestCallback("/(patients|studies|series|instances)/[^/]+/deidentify", on_request)
+orthanc.ExtendOrthancExplorer((HERE / "explorer.js").read_text(encoding="utf-8"))
+orthanc.LogWarning(f"orthanc-deid {VERSION}: the configuration is valid")
