@@ -1,0 +1,254 @@
+"""The section `Deid` of Orthanc's configuration: read whole, every fault at once with its path, nothing guessed.
+
+A project that is wrong never runs, and never as something else; what this release cannot do yet is refused by name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.tag import Tag
+
+import orthanc_deid
+from orthanc_deid import config_schema
+from orthanc_deid.config_schema import ProjectSection, Row
+from orthanc_deid.core.profile import Profile, ProfileError
+from orthanc_deid.errors import ConfigError
+from orthanc_deid.identity.pseudonyms import DEFAULT_DOMAIN
+
+PROJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_AET = re.compile(r"[ -\[\]-~]{1,16}")
+_TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
+_TEXT_VRS = frozenset(
+    ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"]
+)
+
+
+class Destination(NamedTuple):
+    """Where outputs go: an Orthanc peer by its name in OrthancPeers."""
+
+    kind: Literal["peer"]
+    name: str
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One demand of a Match: where an instance came from, or what an attribute says."""
+
+    name: str
+    kind: Literal["remote_aet", "called_aet", "attribute"]
+    tag: int | None
+    patterns: tuple[re.Pattern[str], ...]
+
+    def matches(self, values: Iterable[str]) -> bool:
+        """Whether one of the values is matched, as a whole, by one of the patterns."""
+        return any(pattern.fullmatch(value) for value in values for pattern in self.patterns)
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which instances a project takes as they arrive: those that meet every condition."""
+
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is taken by itself: the project runs by jobs only."""
+        return not self.conditions
+
+
+@dataclass(frozen=True)
+class Project:
+    """One project, checked."""
+
+    name: str
+    profile_path: Path
+    profile: Profile | None
+    match: Match
+    destinations: tuple[Destination, ...]
+    keep_research_copy: bool
+    keep_original: bool
+    release: Literal["instance", "study", "manual"]
+    quiet_seconds: float
+    incomplete: Literal["release-rest", "hold"]
+    pseudonyms: Literal["keyed"]
+    domains: Mapping[str, str]
+
+    def domain(self, remote_aet: str | None) -> str:
+        """Return the identity domain of what an AE title sent (None: it came by REST)."""
+        default = self.domains.get("*", DEFAULT_DOMAIN)
+        return self.domains.get((remote_aet or "").strip(), default)
+
+    def public(self) -> dict[str, Any]:
+        """Return the settings as they are shown; they hold no secret."""
+        return {
+            "Profile": self.profile_path.name,
+            "Match": {condition.name: [p.pattern for p in condition.patterns] for condition in self.match.conditions},
+            "Destinations": [{"Peer": destination.name} for destination in self.destinations],
+            "KeepResearchCopy": self.keep_research_copy,
+            "KeepOriginal": self.keep_original,
+            "Release": self.release,
+            "QuietSeconds": self.quiet_seconds,
+            "Incomplete": self.incomplete,
+            "Pseudonyms": self.pseudonyms,
+            "Domains": dict(self.domains),
+        }
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole section, checked."""
+
+    python: str | None
+    service: Literal["spawn"]
+    data_directory: Path
+    database: Path
+    key_file: Path
+    profiles: Path
+    workers: int
+    projects: Mapping[str, Project]
+
+    @classmethod
+    def parse(cls, section: Any, *, data_directory: Path | str | None = None, load_profiles: bool = True) -> Config:
+        """Check the section and resolve its paths. Raises ConfigError with every fault.
+
+        `data_directory` is where database and key lie unless the section says otherwise. Without `load_profiles` the
+        profiles are neither read nor checked (`Project.profile` is None).
+        """
+        if not isinstance(section, Mapping):
+            raise ConfigError(["Deid: has to be an object"])
+        errors: list[str] = []
+        folder = Path(data_directory or "orthanc-deid").absolute()
+        model = config_schema.read(section, errors)
+        profiles = Path(model.profiles) if model.profiles else Path(orthanc_deid.__file__).parent / "profiles"
+        if not profiles.is_dir():
+            errors.append(f"Deid.Profiles: no folder {profiles}")
+        projects = {
+            name: _project(name, project, profiles, load_profiles and profiles.is_dir(), errors)
+            for name, project in model.projects.items()
+        }
+        config = cls(
+            python=model.python,
+            service=model.service,
+            data_directory=folder,
+            database=_database(model.database, folder, errors),
+            key_file=Path(model.key_file).absolute() if model.key_file else folder / "master.key",
+            profiles=profiles,
+            workers=model.workers or len(os.sched_getaffinity(0)),
+            projects=projects,
+        )
+        if errors:
+            raise ConfigError(dict.fromkeys(errors))
+        return config
+
+    def public(self) -> dict[str, Any]:
+        """Return the settings as they are shown; paths and projects, no secret."""
+        return {
+            "Service": self.service,
+            "Workers": self.workers,
+            "Projects": {name: project.public() for name, project in self.projects.items()},
+        }
+
+    @staticmethod
+    def describe() -> list[Row]:
+        """Return the keys with defaults and meanings, those of a project as `Projects.<name>.…`."""
+        return config_schema.describe()
+
+
+def _database(value: str | None, folder: Path, errors: list[str]) -> Path:
+    if value is None:
+        return folder / "deid.sqlite3"
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        return Path(value).absolute()
+    if scheme != "sqlite":
+        errors.append(
+            f"Deid.Database: not supported yet: {scheme.split('+')[0]}; this release knows a file or sqlite:///…"
+        )
+        return folder / "deid.sqlite3"
+    return Path(rest.removeprefix("/")).absolute()
+
+
+def _project(name: str, model: ProjectSection, profiles: Path, load: bool, errors: list[str]) -> Project:
+    path = f"Deid.Projects.{name}"
+    if not PROJECT_NAME.fullmatch(name):
+        errors.append(f"{path}: a project's name has letters, digits, dot, hyphen and underscore, at most 64")
+    file, profile = _profile(f"{path}.Profile", model.profile, profiles, load, errors)
+    destinations = [Destination("peer", destination.peer) for destination in model.destinations]
+    for place, destination in enumerate(destinations):
+        if destination in destinations[:place]:
+            errors.append(f"{path}.Destinations[{place}]: named twice")
+    faulty = any(error.startswith(f"{path}.{key}") for error in errors for key in ("Destinations", "KeepResearchCopy"))
+    if not destinations and not model.keep_research_copy and not faulty:
+        errors.append(f"{path}.Destinations: give one, or set KeepResearchCopy: the outputs would go nowhere")
+    for title, domain in model.domains.items():
+        if title != "*" and not (_AET.fullmatch(title) and title.strip() == title):
+            errors.append(f"{path}.Domains.{title}: not an AE title")
+        if not domain.strip():
+            errors.append(f"{path}.Domains.{title}: must not be empty")
+    return Project(
+        name=name,
+        profile_path=file,
+        profile=profile,
+        match=Match(tuple(_conditions(f"{path}.Match", model.match, errors))),
+        destinations=tuple(destinations),
+        keep_research_copy=model.keep_research_copy,
+        keep_original=model.keep_original,
+        release=model.release,
+        quiet_seconds=float(model.quiet_seconds),
+        incomplete=model.incomplete,
+        pseudonyms=model.pseudonyms,
+        domains=dict(model.domains),
+    )
+
+
+def _profile(path: str, name: str, profiles: Path, load: bool, errors: list[str]) -> tuple[Path, Profile | None]:
+    file = profiles / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+    if Path(name).name != name:
+        errors.append(f"{path}: has to be the name of a file in the folder of the profiles")
+    elif load and not file.is_file():
+        errors.append(f"{path}: no file {file}")
+    elif load:
+        try:
+            return file, Profile.load(file)
+        except ProfileError as error:
+            errors += [f"{path}: {file.name}: {fault}" for fault in error.errors]
+    return file, None
+
+
+def _conditions(path: str, match: Mapping[str, list[str]], errors: list[str]) -> Iterable[Condition]:
+    for name, texts in match.items():
+        kind: Literal["remote_aet", "called_aet", "attribute"] = "attribute"
+        tag = None
+        if name == "RemoteAET":
+            kind = "remote_aet"
+        elif name == "CalledAET":
+            kind = "called_aet"
+        elif (tag := _tag(name)) is None:
+            errors.append(f"{path}.{name}: neither RemoteAET, CalledAET, nor an attribute of DICOM that holds text")
+        patterns = []
+        for place, text in enumerate(texts):
+            try:
+                patterns.append(re.compile(text))
+            except re.error as error:
+                where = f"[{place}]" if len(texts) > 1 else ""
+                errors.append(f"{path}.{name}{where}: not a regular expression: {error.msg} at {error.pos}")
+        yield Condition(name, kind, tag, tuple(patterns))
+
+
+def _tag(name: str) -> int | None:
+    """Return the tag of a keyword or of gggg,eeee; None for what is unknown or has no text to match."""
+    written = _TAG.fullmatch(name)
+    tag = int(written[1] + written[2], 16) if written else tag_for_keyword(name)
+    if tag is None:
+        return None
+    try:
+        return tag if set(dictionary_VR(Tag(tag)).split(" or ")) & _TEXT_VRS else None
+    except KeyError:
+        return None

@@ -1,0 +1,219 @@
+"""The section `Deid` as JSON: its keys with their forms, defaults and meanings, and its faults in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_pascal
+
+from orthanc_deid.identity.pseudonyms import DEFAULT_DOMAIN
+
+
+class Row(NamedTuple):
+    """One key for the README's table: name, default as it would be written, meaning."""
+
+    key: str
+    default: str
+    meaning: str
+
+
+def _not_yet(*allowed: Any) -> BeforeValidator:
+    """Refuse, by name, what the contract has and this release has not."""
+
+    def check(value: Any) -> Any:
+        if value in allowed and type(value) in {type(item) for item in allowed}:
+            return value
+        shown = " or ".join(repr(item) if isinstance(item, str) else str(item).lower() for item in allowed)
+        raise ValueError(f"not supported yet: this release knows {shown} only")
+
+    return BeforeValidator(check)
+
+
+def _destination(value: Any) -> Any:
+    if isinstance(value, Mapping) and len(value) == 1 and set(value) <= {"Modality", "DicomWeb"}:
+        raise ValueError(f"not supported yet: {next(iter(value))}; this release knows Peer only")
+    return value
+
+
+def _patterns(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class Section(BaseModel):
+    """One object of the JSON: unknown keys and wrong types are faults."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_pascal, strict=True, hide_input_in_errors=True)
+
+
+class PeerSection(Section):
+    """An entry of Destinations."""
+
+    peer: str = Field(min_length=1)
+
+
+class ProjectSection(Section):
+    """An entry of Projects."""
+
+    profile: str = Field(
+        min_length=1,
+        description="The profile: the name of a file in `Profiles`, with or without `.yaml`. Has to be given.",
+    )
+    match: dict[str, Annotated[list[str], BeforeValidator(_patterns), Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="Which instances are taken as they arrive: `RemoteAET`, `CalledAET`, or any attribute of text by "
+        "its keyword or `gggg,eeee`, each with a regular expression, or a list of them, that the whole value has to "
+        "match. "
+        "All conditions have to hold. Empty: the project runs by jobs only.",
+    )
+    destinations: list[Annotated[PeerSection, BeforeValidator(_destination)]] = Field(
+        default_factory=list, description='Where outputs go: a list of `{"Peer": name}` of Orthanc\'s `OrthancPeers`.'
+    )
+    keep_research_copy: bool = Field(
+        default=False, description="Keep the outputs in this Orthanc too, as studies of their own."
+    )
+    keep_original: Annotated[bool, _not_yet(True)] = Field(
+        default=True, description="Keep the originals. `false` is not supported yet."
+    )
+    release: Literal["instance", "study", "manual"] = Field(
+        default="study",
+        description="When outputs go: an `instance` at once, a `study` when it is quiet, or `manual`: by a person.",
+    )
+    quiet_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=86400 * 7,
+        strict=False,
+        description="How long nothing may have arrived for a study to be quiet.",
+    )
+    incomplete: Literal["release-rest", "hold"] = Field(
+        default="release-rest",
+        description="A study with an instance in quarantine: `release-rest`, or `hold` it until that is settled.",
+    )
+    pseudonyms: Annotated[Literal["keyed"], _not_yet("keyed")] = Field(
+        default="keyed", description="How pseudonyms are made. `keyed`: derived from the master key and the patient id."
+    )
+    domains: dict[str, Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        default_factory=lambda: {"*": DEFAULT_DOMAIN},
+        description="Identity domain by calling AE title, `*`: the others. Equal ids of two domains are two subjects.",
+    )
+
+
+class DeidSection(Section):
+    """The whole section."""
+
+    python: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The Python interpreter of the service, 3.11 or newer. By default `python3`.",
+    )
+    service: Annotated[Literal["spawn"], _not_yet("spawn")] = Field(
+        default="spawn", description="`spawn`: the plugin starts the service itself. A URL is not supported yet."
+    )
+    database: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The database's file. By default `deid.sqlite3` in `orthanc-deid` beside Orthanc's storage.",
+    )
+    key_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The master key, made at the first start. By default `master.key` beside the database. Back it up.",
+    )
+    profiles: str | None = Field(
+        default=None, min_length=1, description="The folder of the profiles. By default those of this package."
+    )
+    workers: int | None = Field(
+        default=None, ge=1, le=256, description="Worker processes. By default one per processor."
+    )
+    projects: dict[str, ProjectSection] = Field(
+        default_factory=dict,
+        description="The projects by name: letters, digits, dot, hyphen and underscore, at most 64.",
+    )
+
+
+_DEFAULTS: Mapping[str, str] = {
+    "Python": "python3",
+    "Database": "orthanc-deid/deid.sqlite3",
+    "KeyFile": "orthanc-deid/master.key",
+    "Profiles": "the package's own",
+    "Workers": "number of processors",
+    "Profile": "none",
+    "Domains": '{"*": "default"}',
+}
+
+
+def read(section: Mapping[str, Any], errors: list[str]) -> DeidSection:
+    """Read the section; faults go to `errors`, and what is left without the faulty keys is returned, so that its
+    faults of other kinds are told at the same time."""
+    try:
+        return DeidSection.model_validate(dict(section))
+    except ValidationError as error:
+        errors += [_fault(fault) for fault in error.errors()]
+        return _without(section, error)
+
+
+def describe() -> list[Row]:
+    """Return the keys with defaults and meanings, those of a project as `Projects.<name>.…`."""
+    rows = [_row("", name, field) for name, field in DeidSection.model_fields.items()]
+    return rows + [_row("Projects.<name>.", name, field) for name, field in ProjectSection.model_fields.items()]
+
+
+def _row(prefix: str, name: str, field: Any) -> Row:
+    key = to_pascal(name)
+    value = field.get_default(call_default_factory=True)
+    default = _DEFAULTS.get(key)
+    if default is None:
+        default = {"True": "true", "False": "false", "{}": "{}"}.get(str(value), str(value))
+    return Row(prefix + key, default, str(field.description))
+
+
+def _path(parts: Iterable[Any]) -> str:
+    text = "Deid"
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text
+
+
+_WORDS = {
+    "extra_forbidden": "unknown key",
+    "missing": "has to be given",
+    "bool_type": "has to be true or false",
+    "string_type": "has to be a text",
+    "int_type": "has to be a whole number",
+    "dict_type": "has to be an object",
+    "list_type": "has to be a list",
+    "model_type": "has to be an object",
+    "model_attributes_type": "has to be an object",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+
+
+def _fault(fault: Any) -> str:
+    text = _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "literal_error":
+        text = f"has to be {fault['ctx']['expected']}"
+    return f"{_path(fault['loc'])}: {text[0].lower() + text[1:] if fault['type'] != 'value_error' else text}"
+
+
+def _without(section: Mapping[str, Any], error: ValidationError) -> DeidSection:
+    """Read what is left when the keys with faults are taken out; a key that has to be there takes its project along."""
+    left: dict[str, Any] = dict(section)
+    if isinstance(left.get("Projects"), Mapping):
+        left["Projects"] = {
+            name: dict(project) if isinstance(project, Mapping) else project
+            for name, project in left["Projects"].items()
+        }
+    for fault in error.errors():
+        place = [str(part) for part in fault["loc"]]
+        if place[0] == "Projects" and len(place) >= 2:
+            projects = left["Projects"]
+            if len(place) == 2 or place[2] == "Profile":
+                projects.pop(place[1], None)
+            elif place[1] in projects:
+                projects[place[1]].pop(place[2], None)
+        else:
+            left.pop(place[0], None)
+    return DeidSection.model_validate(left)
