@@ -1,0 +1,1 @@
+"""The way of an instance through the service: intake, tasks, workers, release, delivery."""

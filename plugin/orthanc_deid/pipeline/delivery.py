@@ -1,0 +1,227 @@
+"""The task of a delivery: sends what is released of one study to one destination, several instances at once.
+
+The digest is in the ledger before a byte leaves. A receiver that says it already holds an instance is believed only
+if the ledger shows that these very bytes were sent there before; else it is a conflict. A peer that is down makes
+everything for it wait, for days if need be; what a living peer refuses is tried a few times and then reported.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from orthanc_deid import logs
+from orthanc_deid.orthanc import push
+from orthanc_deid.orthanc.client import OrthancError
+from orthanc_deid.orthanc.push import Reply
+from orthanc_deid.pipeline.recorder import Recorder
+from orthanc_deid.pipeline.shared import Shared
+from orthanc_deid.pipeline.tasks import Running
+from orthanc_deid.store import deliveries, ledger
+from orthanc_deid.store.deliveries import LOCAL, Sent, ToSend
+
+log = logs.get(__name__)
+
+IN_FLIGHT = 4
+"""Instances on their way to one destination at a time."""
+CLAIM = 32
+"""Deliveries claimed in one transaction."""
+REFUSALS = 5
+"""How often a living peer is offered an instance before it counts as refused."""
+REFUSED_PAUSE = (2.0, 60.0)
+"""First and longest wait between two offers."""
+DOWN_PAUSE = (1.0, 300.0)
+"""First and longest wait while a destination is down."""
+
+
+@dataclass
+class Destination:
+    """One destination as this service sees it: its connections, and since when and for how long it is left alone."""
+
+    name: str
+    senders: ThreadPoolExecutor
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    pause: float = 0.0
+    down_until: float = 0.0
+
+
+class DeliveryTasks:
+    """The body of the tasks of kind `delivery`."""
+
+    def __init__(self, shared: Shared, recorder: Recorder) -> None:
+        self._shared = shared
+        self._recorder = recorder
+        self._lock = threading.Lock()
+        self._destinations: dict[str, Destination] = {}
+        self._marked: set[str] = set()
+        self._refusals: dict[int, int] = {}
+
+    def destination(self, name: str) -> Destination:
+        """Return the state of a destination."""
+        with self._lock:
+            if name not in self._destinations:
+                senders = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="send")
+                self._destinations[name] = Destination(name, senders)
+            return self._destinations[name]
+
+    def down(self) -> dict[str, float]:
+        """Return the destinations that are down, and until when they are left alone."""
+        now = self._shared.clock()
+        with self._lock:
+            return {d.name: d.down_until for d in self._destinations.values() if d.pause and d.down_until > now - 600}
+
+    def stop(self) -> None:
+        """Begin nothing new; what is on its way ends with its connection or its answer."""
+        with self._lock:
+            for destination in self._destinations.values():
+                destination.senders.shutdown(wait=False, cancel_futures=True)
+
+    def run(self, running: Running) -> None:
+        """Send what is due of one study of one project to one destination."""
+        project, name, study = running.key
+        destination = self.destination(name)
+        flight = _Flight()
+        running.wake = flight.look
+        while running.again():
+            flight.look()
+            while not running.stopping and destination.down_until <= self._shared.clock():
+                if not self._claim(destination, flight, project, study):
+                    with flight.changed:
+                        flight.changed.wait_for(lambda: flight.stirs or running.stopping, 1.0)
+                        if flight.on_their_way == 0 and flight.empty:
+                            break
+            with flight.changed:
+                # A claimed delivery is this task's until its answer is written down.
+                flight.changed.wait_for(lambda: flight.on_their_way == 0 or running.stopping)
+
+    def _claim(self, destination: Destination, flight: _Flight, project: str, study: str) -> bool:
+        """Claim and send as much as there is room for; whether there was any."""
+        with flight.changed:
+            if flight.empty or flight.on_their_way > CLAIM // 2:
+                return False
+            flight.empty = True
+        with self._shared.store.begin() as conn:
+            claimed = deliveries.claim(
+                conn, project, destination.name, CLAIM, self._shared.owner, self._shared.clock(), study=study
+            )
+        with flight.changed:
+            flight.empty = flight.empty and len(claimed) < CLAIM
+            flight.on_their_way += len(claimed)
+        for one in claimed:
+            try:
+                destination.senders.submit(self._one, destination, one, flight.landed)
+            except RuntimeError:  # stopping: the claim is an orphan of this run, and requeued at the next start
+                return False
+        return bool(claimed)
+
+    def _one(self, destination: Destination, one: ToSend, told: Callable[[], None]) -> None:
+        """Send one instance and have its fate written down."""
+        try:
+            sent = self._send(destination, one)
+        except Exception as error:  # nothing may leave a delivery without an outcome
+            log.error("a delivery failed", error=type(error).__name__, destination=destination.name, exc_info=True)
+            sent = Sent(one.id, "pending", "error", self._shared.clock() + DOWN_PAUSE[1])
+        if sent is None:
+            told()
+        else:
+            self._recorder.sent(one.project, sent, told)
+
+    def _send(self, destination: Destination, one: ToSend) -> Sent | None:
+        now = self._shared.clock()
+        if self._shared.stopping.is_set() or destination.down_until > now:
+            return Sent(one.id, "pending", "waits", max(destination.down_until, now), left=False)
+        if one.ledger_id not in self._shared.fresh and not self._shared.outbox.intact(one.ledger_id, one.out_digest):
+            # Made before this start, and lost or torn: it is made again from its source, which gives the same bytes.
+            with self._shared.store.begin() as conn:
+                deliveries.finish_many(conn, [Sent(one.id, "pending", "remade", now, left=False)], now)
+                ledger.remake(conn, [one.ledger_id], now)
+            return None
+        path = self._shared.outbox.path(one.ledger_id, one.out_digest)
+        if destination.name == LOCAL:
+            reply, left = push.store_copy(self._shared.orthanc, path, one.out_orthanc_id, one.out_md5 or ""), True
+        else:
+            reply, left = push.to_peer(self._shared.orthanc, destination.name.partition(":")[2], path)
+        return self._judge(destination, one, reply, left)
+
+    def _judge(self, destination: Destination, one: ToSend, reply: Reply, left: bool) -> Sent:
+        now = self._shared.clock()
+        if reply in (Reply.DOWN, Reply.LOCAL_DOWN):
+            until = self._is_down(destination, now)
+            return Sent(one.id, "pending", reply.value, until, left=left)
+        self._is_up(destination)
+        if reply is Reply.STORED or (reply is Reply.ALREADY and one.history == "same"):
+            if destination.name == LOCAL:
+                self._mark(one)
+            return Sent(one.id, "confirmed")
+        if reply is Reply.ALREADY:
+            log.warning("a destination holds other content under an output's UIDs", destination=destination.name)
+            return Sent(one.id, "conflict", "conflict")
+        # Counted here and not in the ledger: its attempts include those that found nobody there.
+        refusals = self._refusals.pop(one.id, 0) + 1
+        if refusals >= REFUSALS:
+            log.warning("a destination refuses an instance", destination=destination.name, attempt=refusals)
+            return Sent(one.id, "refused", "refused", left=left)
+        self._refusals[one.id] = refusals
+        pause = min(REFUSED_PAUSE[0] * 2 ** (refusals - 1), REFUSED_PAUSE[1])
+        return Sent(one.id, "pending", "refused", now + pause, left=left)
+
+    def _is_down(self, destination: Destination, now: float) -> float:
+        with destination.lock:
+            if destination.down_until <= now:  # the first of those that were on their way together
+                destination.pause = min(max(destination.pause * 2, DOWN_PAUSE[0]), DOWN_PAUSE[1])
+                destination.down_until = now + destination.pause
+                if self._shared.troubles.note(destination.name, "down"):
+                    log.warning("a destination does not answer", destination=destination.name)
+            return destination.down_until
+
+    def _is_up(self, destination: Destination) -> None:
+        with destination.lock:
+            destination.pause = destination.down_until = 0.0
+        if self._shared.troubles.clear(destination.name):
+            log.info("a destination answers again", destination=destination.name)
+
+    def _mark(self, one: ToSend) -> None:
+        """Mark the study and the series of a research copy, once per run of the service."""
+        with self._shared.store.read() as conn:
+            row = ledger.get(conn, one.ledger_id)
+        if row is None or not row.out_patient:
+            return
+        study, series, _ = push.orthanc_ids(row.out_patient, one.out_study, one.out_series, one.out_sop)
+        for level, orthanc_id in (("studies", study), ("series", series)):
+            with self._lock:
+                if orthanc_id in self._marked:
+                    continue
+                self._marked.add(orthanc_id)
+            try:
+                push.mark_copy(self._shared.orthanc, level, orthanc_id, one.project)
+            except OrthancError:
+                with self._lock:
+                    self._marked.discard(orthanc_id)
+
+
+class _Flight:
+    """The deliveries of one task that are on their way."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.on_their_way = 0
+        self.empty = False
+
+    @property
+    def stirs(self) -> bool:
+        """Whether there is something to do for the task: the end, or room to claim more."""
+        return self.on_their_way == 0 or (not self.empty and self.on_their_way <= CLAIM // 2)
+
+    def look(self) -> None:
+        """Look into the ledger for more: somebody asked."""
+        with self.changed:
+            self.empty = False
+            self.changed.notify_all()
+
+    def landed(self) -> None:
+        """Note that the fate of one delivery is written down."""
+        with self.changed:
+            self.on_their_way -= 1
+            self.changed.notify_all()

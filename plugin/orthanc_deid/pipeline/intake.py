@@ -1,0 +1,325 @@
+"""Turns what arrives at Orthanc into rows of the ledger.
+
+The change log is read from a cursor in the database, which moves in the same transaction that holds the rows; Orthanc's
+callback only says "look now". Since the log is not the whole truth, all instances are compared with the ledger at
+start, after a gap in the log, and once a day. Nothing here waits for the work itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from orthanc_deid import logs
+from orthanc_deid.identity.vault import Ref
+from orthanc_deid.orthanc import changes
+from orthanc_deid.orthanc.changes import Series, Stored
+from orthanc_deid.orthanc.client import NotFound, OrthancError
+from orthanc_deid.pipeline.routing import Router
+from orthanc_deid.pipeline.shared import Shared
+from orthanc_deid.pipeline.tasks import SERIES
+from orthanc_deid.pipeline.worker import source_digest
+from orthanc_deid.store import expected, ledger, meta, studies
+from orthanc_deid.store.ledger import NewSource
+
+log = logs.get(__name__)
+
+POLL_SECONDS = 2.0
+"""How often the log is read when nobody nudges."""
+GATHER_SECONDS = 0.03
+"""How long arrivals are gathered after a nudge, so that they share requests and a transaction."""
+PATIENCE = (0.5, 15.0)
+"""First and longest wait while Orthanc or the database does not answer."""
+RECONCILE_SECONDS = 86400.0
+"""All instances are compared with the ledger at least this often."""
+GAP_PAUSE = 30.0
+"""Between two comparisons that gaps in the log ask for."""
+READERS = 2
+"""Requests for digests that run at the same time."""
+
+
+class Intake:
+    """Reads the change log and reconciles; two threads."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._wake = threading.Event()
+        self._reconcile = threading.Event()
+        self._thorough = False
+        self._lock = threading.Lock()  # one at a time looks at instances and adds them
+        self._router = Router(shared.orthanc, shared.config.projects.values(), self._study_known)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="digest")
+        self._threads = [
+            threading.Thread(target=self._read_on, name="intake", daemon=True),
+            threading.Thread(target=self._reconcile_on, name="reconcile", daemon=True),
+        ]
+        self.last_sequence = 0
+        self.last_reconciled = 0.0
+
+    def start(self) -> None:
+        """Begin at the cursor, and compare everything once."""
+        self._reconcile.set()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Stop; `shared.stopping` is set by now."""
+        self._wake.set()
+        self._reconcile.set()
+        for thread in self._threads:
+            thread.join(timeout)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def nudge(self) -> None:
+        """Read the log now."""
+        self._wake.set()
+
+    def reconcile(self, thorough: bool = True) -> None:
+        """Compare all instances with the ledger soon; thorough: their contents too."""
+        self._thorough = self._thorough or thorough
+        self._reconcile.set()
+
+    # The log
+
+    def _read_on(self) -> None:
+        patience = PATIENCE[0]
+        while not self._shared.stopping.is_set():
+            try:
+                more = self._page()
+                patience = PATIENCE[0]
+                if self._shared.troubles.clear("intake"):
+                    log.info("the intake works again")
+            except (OrthancError, SQLAlchemyError, OSError) as error:
+                if self._shared.troubles.note("intake", type(error).__name__):
+                    log.warning("the intake waits", error=type(error).__name__)
+                self._shared.stopping.wait(patience)
+                patience = min(patience * 2, PATIENCE[1])
+                continue
+            except Exception as error:
+                log.error("the intake failed", error=type(error).__name__, exc_info=True)
+                self._shared.troubles.note("intake", type(error).__name__)
+                self._shared.stopping.wait(PATIENCE[1])
+                continue
+            if not more:
+                self._wake.wait(POLL_SECONDS)
+                self._wake.clear()
+                self._shared.stopping.wait(GATHER_SECONDS)
+
+    def _page(self) -> bool:
+        """Take one page of the log; whether more follows at once."""
+        with self._shared.store.read() as conn:
+            cursor = meta.cursor(conn)
+        page = changes.read(self._shared.orthanc, cursor)
+        if page.gap:
+            log.info("the change log has a gap: all instances are compared", since=cursor, sequence=page.cursor)
+            self.reconcile()
+        self.last_sequence = page.cursor
+        self.take(page.instances, cursor=page.cursor if page.cursor != cursor else None)
+        return not page.done
+
+    # Taking instances
+
+    def take(self, instances: Sequence[str], cursor: int | None = None) -> None:
+        """Add arrived instances to the projects whose rules want them, and move the cursor with them."""
+        with self._lock:
+            wanted: dict[str, dict[str, tuple[Stored, Series]]] = {}
+            if self._router.wanted:
+                for stored, series, projects in self._routed(self._not_own(instances)):
+                    for project in projects:
+                        wanted.setdefault(project, {})[stored.instance] = (stored, series)
+            self._add(wanted, cursor=cursor)
+
+    def enqueue(self, project: str, instances: Iterable[str], job_id: str | None, push: bool, again: bool) -> int:
+        """Add instances to one project whatever its rules say, for a job; returns how many the ledger now links to
+        it."""
+        ids = list(dict.fromkeys(instances))
+        with self._lock:
+            wanted = {}
+            for instance, stored in changes.describe(self._shared.orthanc, self._not_own(ids)).items():
+                try:
+                    wanted[instance] = (stored, self._router.series(stored.series))
+                except NotFound:
+                    continue
+            return self._add({project: wanted}, job_id=job_id, push=push, again=again)
+
+    def look_again(self, project: str, instances: list[str]) -> None:
+        """Add the present content of instances that were found to differ from their rows."""
+        try:
+            self.enqueue(project, instances, None, push=True, again=False)
+        except (OrthancError, SQLAlchemyError) as error:  # the task comes back to them
+            log.warning("changed instances could not be looked at", error=type(error).__name__, count=len(instances))
+
+    def _not_own(self, instances: Sequence[str]) -> list[str]:
+        """Leave out our own research copies; one whose bytes are not ours is an input like any other."""
+        with self._shared.store.read() as conn:
+            own = expected.find(conn, list(instances))
+        rest = []
+        for instance in instances:
+            if instance in own:
+                try:
+                    if self._shared.orthanc.source_md5(instance) == own[instance].md5:
+                        continue
+                except NotFound:
+                    continue
+            rest.append(instance)
+        return rest
+
+    def _routed(self, instances: Sequence[str]) -> Iterable[tuple[Stored, Series, tuple[str, ...]]]:
+        """Yield instances with their projects, and referring instances that came before what they refer to."""
+        for stored in changes.describe(self._shared.orthanc, instances).values():
+            try:
+                routed = self._router.route(stored)
+            except NotFound:
+                continue
+            yield stored, routed.series, routed.projects
+            for project, others in routed.also.items():
+                for other in others:
+                    try:
+                        ids = self._not_own(changes.instances_of_series(self._shared.orthanc, other))
+                        for one in changes.describe(self._shared.orthanc, ids).values():
+                            yield one, self._router.series(other), (project,)
+                    except NotFound:
+                        continue
+
+    def _add(
+        self,
+        wanted: dict[str, dict[str, tuple[Stored, Series]]],
+        cursor: int | None = None,
+        job_id: str | None = None,
+        push: bool = True,
+        again: bool = False,
+    ) -> int:
+        """Write rows and cursor in one transaction, then see to it that tasks run."""
+        digests = self._digests({instance for instances in wanted.values() for instance in instances})
+        sources = {
+            project: [
+                self._source(project, stored, series, digests[instance])
+                for instance, (stored, series) in instances.items()
+                if instance in digests
+            ]
+            for project, instances in wanted.items()
+        }
+        linked = 0
+        tasks: set[tuple[str, str]] = set()
+        if cursor is not None or any(sources.values()):
+            with self._shared.store.begin() as conn:
+                for project, new in sources.items():
+                    if new:
+                        linked += self._rows(conn, project, new, tasks, job_id, push, again)
+                if cursor is not None:
+                    meta.set_cursor(conn, cursor)
+        for project, series_index in tasks:
+            self._shared.tasks.ask(SERIES, project, series_index)
+        return linked
+
+    def _rows(
+        self,
+        conn: Connection,
+        project: str,
+        new: list[NewSource],
+        tasks: set[tuple[str, str]],
+        job_id: str | None,
+        push: bool,
+        again: bool,
+    ) -> int:
+        added = ledger.add_many(conn, project, new, self._shared.clock(), job_id=job_id, push=push, again=again)
+        tasks.update((project, row.series_index) for row in added if row.state == "queued")
+        return len(added)
+
+    def _digests(self, instances: Iterable[str]) -> dict[str, str]:
+        """Return the MD5 of each instance's content; those that are gone are missing."""
+
+        def ask(instance: str) -> tuple[str, str | None]:
+            try:
+                return instance, self._shared.orthanc.source_md5(instance)
+            except NotFound:
+                return instance, None
+
+        ids = list(instances)
+        found = map(ask, ids) if len(ids) < 4 else self._readers.map(ask, ids)
+        return {instance: md5 for instance, md5 in found if md5 is not None}
+
+    def _source(self, project: str, stored: Stored, series: Series, md5: str) -> NewSource:
+        vault = self._shared.vaults[project]
+        return NewSource(
+            instance=vault.ref("instance", stored.instance),
+            series=self._ref(project, "series", series.series),
+            study=self._ref(project, "study", series.study_uid),
+            digest=source_digest(self._shared.keys[project], md5),
+        )
+
+    def _ref(self, project: str, kind: str, value: str) -> Ref:
+        return self._shared.vaults[project].ref(kind, value)  # type: ignore[arg-type]
+
+    def _study_known(self, project: str, study_uid: str) -> bool:
+        index = self._shared.vaults[project].index("study", study_uid)
+        with self._shared.store.read() as conn:
+            return bool(studies.known(conn, project, [index]))
+
+    # Everything
+
+    def _reconcile_on(self) -> None:
+        while not self._shared.stopping.is_set():
+            self._reconcile.wait(RECONCILE_SECONDS)
+            self._reconcile.clear()
+            if self._shared.stopping.is_set():
+                return
+            thorough, self._thorough = self._thorough, False
+            try:
+                self._compare(thorough)
+                self.last_reconciled = self._shared.clock()
+                self._shared.troubles.clear("reconcile")
+            except (OrthancError, SQLAlchemyError, OSError) as error:
+                self._shared.troubles.note("reconcile", type(error).__name__)
+                self._reconcile.set()
+                self._thorough = thorough or self._thorough
+                self._shared.stopping.wait(PATIENCE[1] / 3)
+                continue
+            self._shared.stopping.wait(GAP_PAUSE)
+
+    def _compare(self, thorough: bool) -> None:
+        """Take what the ledger does not know, and end rows whose source has gone."""
+        new = 0
+        if self._router.wanted:
+            for page in changes.all_instances(self._shared.orthanc):
+                if self._shared.stopping.is_set():
+                    return
+                unknown = page if thorough else self._unknown(page)
+                if unknown:
+                    new += len(unknown)
+                    self.take(unknown)
+        lost = sum(self._lost(project) for project in self._shared.config.projects)
+        log.info("all instances were compared with the ledger", count=new, total=lost)
+
+    def _unknown(self, instances: list[str]) -> list[str]:
+        """Return those that some project has no row for."""
+        unknown: set[str] = set()
+        with self._shared.store.read() as conn:
+            for name, project in self._shared.config.projects.items():
+                if not project.match.empty:
+                    by_index = {self._shared.vaults[name].index("instance", i): i for i in instances}
+                    known = ledger.known_sources(conn, name, list(by_index))
+                    unknown.update(instance for index, instance in by_index.items() if index not in known)
+        return [instance for instance in instances if instance in unknown]
+
+    def _lost(self, project: str) -> int:
+        """End the rows of a project whose source has gone before its outcome."""
+        vault = self._shared.vaults[project]
+        lost = after = 0
+        while not self._shared.stopping.is_set():
+            with self._shared.store.read() as conn:
+                rows = ledger.unfinished(conn, project, after_id=after, limit=changes.PAGE)
+            if not rows:
+                break
+            after = rows[-1].id
+            ids = [vault.open("instance", row.instance_sealed) for row in rows]
+            there = changes.describe(self._shared.orthanc, ids)
+            gone = [vault.index("instance", instance) for instance in ids if instance not in there]
+            if gone:
+                with self._shared.store.begin() as conn:
+                    lost += ledger.mark_lost(conn, project, gone, self._shared.clock())
+        return lost

@@ -1,0 +1,68 @@
+"""The outbox: finished files on their way, each named after its ledger row and its digest.
+
+A name stands for exact bytes, so a worker that outlives its service, or a step that is done again, cannot put other
+bytes under a name that the ledger knows. The folder can be made again from the sources, so files are not fsynced;
+after a restart the digest is checked before a file is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+
+SHELVES = 256
+"""Files are spread over this many folders."""
+
+
+class Outbox:
+    """A folder (0700) of finished files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def prepare(self) -> None:
+        """Make the folder and its spool for large sources, and remove what half-written files a dead worker left."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        for rest in self.folder.glob("*/*.part"):
+            rest.unlink(missing_ok=True)
+
+    def path(self, row: int, digest: str) -> Path:
+        """Return where the output of a ledger row with this SHA-256 lies."""
+        return self.folder / f"{row % SHELVES:02x}" / f"{row}-{digest[:24]}.dcm"
+
+    def begin(self, row: int) -> tuple[FileIO, Path]:
+        """Open a new, empty file for the output of a row: the file and its path, to be given to `finish`."""
+        shelf = self.folder / f"{row % SHELVES:02x}"
+        part = shelf / f"{row}-{secrets.token_hex(4)}.part"
+        try:
+            return part.open("xb+", buffering=0), part
+        except FileNotFoundError:
+            shelf.mkdir(mode=0o700, exist_ok=True)
+            return part.open("xb+", buffering=0), part
+
+    def finish(self, part: Path, row: int, digest: str) -> None:
+        """Give a complete file its name."""
+        part.replace(self.path(row, digest))
+
+    def intact(self, row: int, digest: str) -> bool:
+        """Whether the file is there with exactly these bytes."""
+        try:
+            with self.path(row, digest).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == digest
+        except FileNotFoundError:
+            return False
+
+    def drop(self, row: int, digest: str) -> None:
+        """Remove a file that is not needed any more."""
+        self.path(row, digest).unlink(missing_ok=True)
+
+    def files(self) -> Iterator[tuple[int, Path]]:
+        """Yield every finished file with the number of its ledger row."""
+        for path in self.folder.glob("*/*.dcm"):
+            number = path.name.split("-")[0]
+            if number.isdigit():
+                yield int(number), path

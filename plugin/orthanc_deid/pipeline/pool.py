@@ -1,0 +1,208 @@
+"""The worker processes, each with a thread that feeds it.
+
+Own code instead of concurrent.futures: when a process of an executor dies, all that was handed to it is lost and nobody
+knows which instance did it. Here each process does one chunk and answers item by item, so exactly the item that was
+being worked on is blamed, the rest goes to another process, and an answer is used as soon as it is there.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from orthanc_deid import logs
+from orthanc_deid.pipeline import worker
+from orthanc_deid.pipeline.worker import AskKnown, Chunk, Done, End, Item, Setup
+
+log = logs.get(__name__)
+
+ITEM_SECONDS = 3600.0
+"""A worker that is silent for this long over one item is killed, as if it had crashed."""
+MAX_MEMORY = 400 << 20
+"""A process that has ever held more is replaced after its chunk."""
+RESTART_PAUSE = 0.5
+"""Before a process is started again after it died, so that a fault that strikes at once does not spin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A chunk on its way: `done` is called for each item (from a thread of the pool), `crashed` for the item whose
+    worker died; exactly one of the two for each item, unless the pool is stopped."""
+
+    chunk: Chunk
+    done: Callable[[Done], None]
+    crashed: Callable[[Item], None]
+
+
+class Pool:
+    """A fixed number of worker processes."""
+
+    def __init__(
+        self,
+        size: int,
+        setup: Setup,
+        known: Callable[[str, str], Iterable[bytes]],
+        main: Callable[[Connection, Setup], None] = worker.main,
+    ) -> None:
+        """`known` answers for the sealed values of a subject; `main` is what runs in a process."""
+        self.size = size
+        self._main = main
+        self._setup = setup
+        self._known = known
+        # Explicit: the default differs between Python versions, and fork in a process with threads may hang.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([worker.__name__])
+        self._queue: deque[Work] = deque()
+        self._ready = threading.Condition()
+        self._stopping = False
+        self._halt = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._processes: dict[int, BaseProcess] = {}
+        self.restarts = 0
+        self.busy = 0
+
+    def start(self) -> None:
+        """Start the threads; each starts its process at once, so that the first instance does not wait for it."""
+        for number in range(self.size):
+            thread = threading.Thread(target=self._feed, args=(number,), name=f"worker-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def submit(self, work: Work) -> None:
+        """Hand a chunk over."""
+        with self._ready:
+            self._queue.append(work)
+            self._ready.notify()
+
+    @property
+    def waiting(self) -> int:
+        """Chunks that no process has taken yet."""
+        return len(self._queue)
+
+    def alive(self) -> int:
+        """Return how many processes live."""
+        alive = 0
+        for process in list(self._processes.values()):
+            with suppress(ValueError):  # closed by its thread a moment ago
+                alive += process.is_alive()
+        return alive
+
+    def pids(self) -> list[int]:
+        """Return the process ids of the workers."""
+        pids = []
+        for process in list(self._processes.values()):
+            with suppress(ValueError):
+                pids.append(process.pid or 0)
+        return pids
+
+    def stop(self, timeout: float) -> None:
+        """Give the workers `timeout` seconds for the items in hand, then end them; what was not done stays undone."""
+        with self._ready:
+            self._stopping = True
+            self._halt.set()
+            self._queue.clear()
+            self._ready.notify_all()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for process in list(self._processes.values()):
+            with suppress(ValueError):
+                process.kill()
+        for thread in self._threads:
+            thread.join(2.0)
+
+    # One thread per process
+
+    def _next(self) -> Work | None:
+        with self._ready:
+            while not self._queue and not self._stopping:
+                self._ready.wait()
+            return None if self._stopping else self._queue.popleft()
+
+    def _feed(self, number: int) -> None:
+        pipe = self._launch(number)
+        while (work := self._next()) is not None:
+            self.busy += 1
+            try:
+                healthy = self._run(pipe, work)
+            finally:
+                self.busy -= 1
+            if not healthy:
+                self._end(number, pipe)
+                if self._stopping:
+                    return
+                pipe = self._launch(number)
+        self._end(number, pipe)
+
+    def _launch(self, number: int) -> Connection:
+        while True:
+            here, there = self._context.Pipe()
+            process = self._context.Process(
+                target=self._main, args=(there, self._setup), name=f"worker-{number}", daemon=True
+            )
+            try:
+                process.start()
+            except (OSError, EOFError) as error:  # no memory, no processes left: later, perhaps
+                here.close()
+                log.error("a worker process cannot be started", error=type(error).__name__)
+                if self._halt.wait(5.0):
+                    return here
+                continue
+            finally:
+                there.close()
+            self._processes[number] = process
+            return here
+
+    def _end(self, number: int, pipe: Connection) -> None:
+        pipe.close()
+        process = self._processes.pop(number, None)
+        if process is None:
+            return
+        process.join(2.0)
+        if process.is_alive():
+            process.kill()
+            process.join(2.0)
+        process.close()
+
+    def _run(self, pipe: Connection, work: Work) -> bool:
+        """Do one chunk; False when the process died or shall be replaced."""
+        left = deque(work.chunk.items)
+        try:
+            pipe.send(work.chunk)
+        except OSError:  # it died while it had nothing to do: nobody is to blame
+            self.submit(work)
+            return False
+        try:
+            while True:
+                if not pipe.poll(ITEM_SECONDS):
+                    raise EOFError
+                match pipe.recv():
+                    case Done() as done:
+                        left.popleft()
+                        work.done(done)
+                        if self._stopping:
+                            return False
+                    case AskKnown(project, subject):
+                        pipe.send(list(self._known(project, subject)))
+                    case End(memory):
+                        return memory <= MAX_MEMORY
+        except (EOFError, OSError):
+            if self._stopping:
+                return False
+            self.restarts += 1
+            log.warning("a worker process died", restarts=self.restarts, project=work.chunk.project)
+            if left:
+                work.crashed(left.popleft())
+            if left:
+                self.submit(replace(work, chunk=replace(work.chunk, items=tuple(left))))
+            with suppress(OSError):
+                pipe.close()
+            self._halt.wait(RESTART_PAUSE)
+            return False

@@ -1,0 +1,202 @@
+"""Writes down what became of instances and deliveries, many in one transaction.
+
+A commit that survives a power cut costs milliseconds, an instance costs few; so outcomes that come close together share
+one. Whoever hands an outcome over goes on at once and is called back when it is durable.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from orthanc_deid import logs
+from orthanc_deid.pipeline.shared import Shared
+from orthanc_deid.pipeline.tasks import DELIVERY
+from orthanc_deid.pipeline.worker import Done
+from orthanc_deid.store import deliveries, expected, ledger
+from orthanc_deid.store.deliveries import LOCAL, Sent
+from orthanc_deid.store.ledger import Outcome, Output
+
+log = logs.get(__name__)
+
+GATHER_SECONDS = 0.03
+"""How long an outcome waits for others to share its transaction."""
+GATHER = 64
+"""At most so many share one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing to write down, and whom to tell when it is durable."""
+
+    project: str
+    done: Done | None
+    sent: Sent | None
+    told: Callable[[], None]
+
+
+class Recorder:
+    """One thread that commits in groups."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Write down what was handed over, and end."""
+        self._queue.put(None)
+        self._thread.join(timeout)
+
+    def outcome(self, project: str, done: Done, told: Callable[[], None]) -> None:
+        """Write down what became of an instance; `told` is called once it is durable."""
+        self._queue.put(Entry(project, done, None, told))
+
+    def sent(self, project: str, sent: Sent, told: Callable[[], None]) -> None:
+        """Write down what became of a delivery; `told` is called once it is durable."""
+        self._queue.put(Entry(project, None, sent, told))
+
+    def _run(self) -> None:
+        while True:
+            entries, last = self._gather()
+            wait = 0.2
+            while entries:
+                try:
+                    self._write(entries)
+                    self._shared.troubles.clear("database")
+                    break
+                except (
+                    SQLAlchemyError,
+                    OSError,
+                ) as error:  # disk full, database locked by a tool: the work is not lost
+                    if self._shared.troubles.note("database", type(error).__name__):
+                        log.error("outcomes cannot be written down", error=type(error).__name__, count=len(entries))
+                    if self._shared.stopping.wait(wait):
+                        return
+                    wait = min(wait * 2, 30.0)
+                except (
+                    Exception
+                ) as error:  # a fault of ours: with the ledger unsure, the rows are done again after a restart
+                    log.error("outcomes were not taken", error=type(error).__name__, count=len(entries), exc_info=True)
+                    self._shared.troubles.note("recorder", type(error).__name__)
+                    break
+            for entry in entries:
+                entry.told()
+            if last:
+                return
+
+    def _gather(self) -> tuple[list[Entry], bool]:
+        first = self._queue.get()
+        if first is None:
+            return [], True
+        entries = [first]
+        deadline = time.monotonic() + GATHER_SECONDS
+        while len(entries) < GATHER:
+            try:
+                more = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            if more is None:
+                return entries, True
+            entries.append(more)
+        return entries, False
+
+    def _write(self, entries: list[Entry]) -> None:
+        shared = self._shared
+        tasks: set[tuple[str, str, str]] = set()
+        drop: list[tuple[int, str]] = []
+        now = shared.clock()
+        with shared.store.begin() as conn:
+            for project in dict.fromkeys(entry.project for entry in entries):
+                dones = [entry.done for entry in entries if entry.project == project and entry.done is not None]
+                if dones:
+                    self._outcomes(conn, project, dones, now, tasks, drop)
+            sents = [entry.sent for entry in entries if entry.sent is not None]
+            finished = deliveries.finish_many(conn, sents, now) if sents else []
+            for row_id in finished:
+                row = ledger.get(conn, row_id)
+                if row is not None and row.out_digest:
+                    drop.append((row_id, row.out_digest))
+        # Only now, when it is durable.
+        for row_id, digest in drop:
+            shared.outbox.drop(row_id, digest)
+            shared.fresh.discard(row_id)
+        for project, destination, study in tasks:
+            shared.tasks.ask(DELIVERY, project, destination, study)
+
+    def _outcomes(
+        self,
+        conn: Connection,
+        project: str,
+        dones: list[Done],
+        now: float,
+        tasks: set[tuple[str, str, str]],
+        drop: list[tuple[int, str]],
+    ) -> None:
+        settings = self._shared.project(project)
+        waiting = [done.row for done in dones if done.state in ("wait", "changed")]
+        if waiting:
+            ledger.give_back(conn, waiting, now, count=False)
+        made = {done.row: done for done in dones}
+        finished = ledger.finish_many(
+            conn, project, [outcome(done) for done in dones if done.state not in ("wait", "changed")], now
+        )
+        ready = []
+        for result in finished:
+            output = made[result.id].made
+            if output is None:
+                continue
+            if result.applied and result.state == "ready":
+                ready.append((result.id, output))
+            else:
+                drop.append((result.id, output.digest))
+        if not ready:
+            return
+        ids = [row_id for row_id, _ in ready]
+        self._shared.fresh.update(ids)
+        studies = {output.study for _, output in ready}
+        if settings.keep_research_copy:
+            expected.add_many(conn, project, [(output.orthanc_id, output.md5 or "") for _, output in ready], now)
+            deliveries.add(conn, ids, LOCAL, now)
+            tasks.update((project, LOCAL, study) for study in studies)
+        if settings.release == "instance":
+            peers = self._shared.peers(project)
+            ledger.release_rows(conn, ids, peers, now)
+            tasks.update((project, peer, study) for peer in peers for study in studies)
+
+
+def outcome(done: Done) -> Outcome:
+    """Turn what a worker says into what the ledger keeps."""
+    made = done.made
+    return Outcome(
+        id=done.row,
+        state=done.state,
+        reason=done.reason,
+        tag=done.tag,
+        findings=done.findings,
+        output=None
+        if made is None
+        else Output(
+            patient=made.patient,
+            study=made.study,
+            series=made.series,
+            sop=made.sop,
+            orthanc_id=made.orthanc_id,
+            digest=made.digest,
+            md5=made.md5,
+            size=made.size,
+            plan_digest=made.plan_digest,
+        ),
+        subject=done.subject,
+        known=done.known,
+    )

@@ -1,0 +1,115 @@
+"""Lets studies go, and looks after what nobody else wakes up for.
+
+By instance, an output is released as soon as it is verified (the recorder does that); by study, when nothing has
+arrived for QuietSeconds and every instance has an outcome; manually, when a person says so. Late arrivals reopen a
+study. The keeper finds in the ledger what needs a task: deliveries whose wait is over, and series that a crash has
+left.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from orthanc_deid import logs
+from orthanc_deid.pipeline.shared import Shared
+from orthanc_deid.pipeline.tasks import DELIVERY, SERIES
+from orthanc_deid.store import deliveries, ledger, studies
+
+log = logs.get(__name__)
+
+LOOK_SECONDS = 0.5
+"""How often due studies and deliveries are looked for."""
+BACKLOG_SECONDS = 5.0
+"""How often series without a task are looked for, unless somebody nudges."""
+TIDY_SECONDS = 900.0
+"""How often finished tasks are forgotten."""
+
+
+class Keeper:
+    """One thread that releases studies and starts tasks for what is due."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._wake = threading.Event()
+        self._backlog_at = self._tidy_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._tidy_at = time.monotonic() + TIDY_SECONDS
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Stop; `shared.stopping` is set by now."""
+        self._wake.set()
+        self._thread.join(timeout)
+
+    def nudge(self) -> None:
+        """Look now, at the backlog too."""
+        self._backlog_at = 0.0
+        self._wake.set()
+
+    def release(self, project: str, out_study: str) -> bool:
+        """Release a study of a project by its output UID; False when there is no such study."""
+        with self._shared.store.begin() as conn:
+            if studies.row(conn, project, out_study) is None:
+                return False
+            released = studies.release_out(conn, project, out_study, self._shared.peers(project), self._shared.clock())
+        log.info("a study was released by hand", project=project, count=len(released))
+        self._wake.set()
+        return True
+
+    def hold(self, project: str, out_study: str) -> bool:
+        """Hold a study until it is released by hand; False when there is no such study."""
+        with self._shared.store.begin() as conn:
+            return studies.hold(conn, project, out_study, self._shared.clock())
+
+    def _run(self) -> None:
+        while not self._shared.stopping.is_set():
+            try:
+                self._release_due()
+                self._start_due()
+                if time.monotonic() >= self._tidy_at:
+                    self._tidy_at = time.monotonic() + TIDY_SECONDS
+                    self._shared.tasks.tidy()
+                self._shared.troubles.clear("keeper")
+            except (SQLAlchemyError, OSError) as error:
+                if self._shared.troubles.note("keeper", type(error).__name__):
+                    log.error("the keeper waits", error=type(error).__name__)
+                self._shared.stopping.wait(5.0)
+            except Exception as error:
+                log.error("the keeper failed", error=type(error).__name__, exc_info=True)
+                self._shared.troubles.note("keeper", type(error).__name__)
+                self._shared.stopping.wait(5.0)
+            self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
+
+    def _release_due(self) -> None:
+        now = self._shared.clock()
+        for name, project in self._shared.config.projects.items():
+            if project.release != "study":
+                continue
+            with self._shared.store.read() as conn:
+                due = studies.due(conn, name, now, project.quiet_seconds, incomplete=project.incomplete)
+            for study in due:
+                with self._shared.store.begin() as conn:
+                    released = studies.release(conn, name, study.study_index, self._shared.peers(name), now)
+                log.info("a study was released", project=name, count=len(released))
+
+    def _start_due(self) -> None:
+        now = self._shared.clock()
+        with self._shared.store.read() as conn:
+            due = deliveries.due(conn, now)
+            backlog = []
+            if time.monotonic() >= self._backlog_at:
+                self._backlog_at = time.monotonic() + BACKLOG_SECONDS
+                backlog = ledger.backlog(conn)
+        for delivery in due:
+            if delivery.project in self._shared.config.projects:
+                self._shared.tasks.ask(DELIVERY, delivery.project, delivery.destination, delivery.out_study)
+        for series in backlog:
+            if series.project in self._shared.config.projects:
+                self._shared.tasks.ask(SERIES, series.project, series.series_index)

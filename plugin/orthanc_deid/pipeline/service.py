@@ -1,0 +1,292 @@
+"""The service: puts the parts of the pipeline together, starts and stops them, and answers for them.
+
+Everything that must survive is in the ledger, the task database and the outbox; so starting is resuming, after a clean
+stop as after SIGKILL at any moment.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, BinaryIO
+
+from orthanc_deid import __version__, logs
+from orthanc_deid.config import Config
+from orthanc_deid.errors import SetupError
+from orthanc_deid.identity.keys import MasterKey, ProjectKeys
+from orthanc_deid.metrics import render
+from orthanc_deid.orthanc.client import OrthancClient, OrthancError
+from orthanc_deid.pipeline.delivery import DeliveryTasks
+from orthanc_deid.pipeline.intake import Intake
+from orthanc_deid.pipeline.jobs import Jobs
+from orthanc_deid.pipeline.outbox import Outbox
+from orthanc_deid.pipeline.pool import Pool, Work
+from orthanc_deid.pipeline.recorder import Recorder
+from orthanc_deid.pipeline.release import Keeper
+from orthanc_deid.pipeline.series import SeriesTasks
+from orthanc_deid.pipeline.shared import Shared
+from orthanc_deid.pipeline.tasks import DELIVERY, SERIES, Tasks
+from orthanc_deid.pipeline.worker import Chunk, Done, Item, ProjectSetup, Setup
+from orthanc_deid.store import Store, deliveries, expected, ledger, projects, subjects
+
+log = logs.get(__name__)
+
+LOCK_SECONDS = 15.0
+"""How long a start waits for the service before it, which may be ending still."""
+DRY_SECONDS = 600.0
+"""How long a page of a dry run may take."""
+
+
+class Service:
+    """One de-identification service beside one Orthanc."""
+
+    def __init__(self, config: Config, orthanc: OrthancClient, store: Store, master: MasterKey) -> None:
+        """Bind the projects to their keys. Raises KeyFileError when the key file is not the one the database knows."""
+        self.config = config
+        self.orthanc = orthanc
+        self.store = store
+        self.master = master
+        now = time.time()
+        with store.begin() as conn:
+            keys = {name: projects.open_keys(conn, master, name, now) for name in config.projects}
+        self._shared = Shared(
+            config,
+            store,
+            orthanc,
+            Outbox(config.data_directory / "outbox"),
+            keys,
+            f"{os.getpid()}-{secrets.token_hex(4)}",
+        )
+        self._recorder = Recorder(self._shared)
+        self._pool = Pool(config.workers, self._setup(), self._known)
+        self._intake = Intake(self._shared)
+        self._series = SeriesTasks(self._shared, self._pool, self._recorder, self._intake.look_again)
+        self._deliveries = DeliveryTasks(self._shared, self._recorder)
+        self._keeper = Keeper(self._shared)
+        self._tasks = Tasks(
+            config.data_directory / "dbos.sqlite3",
+            {SERIES: self._series.run, DELIVERY: self._deliveries.run},
+            self._shared.stopping,
+        )
+        self._shared.tasks = self._tasks
+        self.jobs = Jobs(self)
+        self._lock: BinaryIO | None = None
+        self._started = 0.0
+
+    # Life
+
+    def start(self) -> None:
+        """Resume what a former run left, and begin. Raises SetupError when another service uses the same folder."""
+        self._take_lock()
+        self._shared.outbox.prepare()
+        self._resume()
+        self._started = time.time()
+        self._pool.start()
+        self._recorder.start()
+        self._tasks.start()
+        self._intake.start()
+        self._keeper.start()
+        self.jobs.start()
+        log.info("the service has started", version=__version__, pid=os.getpid(), workers=self._pool.size)
+
+    def stop(self, timeout: float = 8.0) -> None:
+        """Stop within about `timeout` seconds; what is not done is done after the next start."""
+        deadline = time.monotonic() + timeout
+
+        def left(share: float) -> float:
+            return max(0.2, (deadline - time.monotonic()) * share)
+
+        self._shared.stopping.set()
+        self.jobs.stop(left(0.2))
+        self._intake.stop(left(0.2))
+        self._keeper.stop(left(0.2))
+        self._deliveries.stop()
+        self._pool.stop(left(0.4))
+        self._tasks.stop(left(0.5))
+        self._recorder.stop(left(1.0))
+        with self.store.begin() as conn:
+            ledger.requeue_orphans(conn, time.time(), owner=self._shared.owner)
+        self.orthanc.close()
+        if self._lock is not None:
+            self._lock.close()
+        log.info("the service has stopped")
+
+    def _take_lock(self) -> None:
+        """Hold the folder alone: two services over one outbox would give each other's work back."""
+        self.config.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (self.config.data_directory / "service.lock").open("wb")
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    lock.close()
+                    raise SetupError(f"another service uses {self.config.data_directory}") from None
+                self._shared.stopping.wait(0.1)
+        self._lock = lock
+
+    def _resume(self) -> None:
+        """Give back what a dead run had in hand, and clear the outbox of what nobody needs."""
+        now = time.time()
+        with self.store.begin() as conn:
+            rows = ledger.requeue_orphans(conn, now)
+            sends = deliveries.requeue_orphans(conn, now)
+        needed: dict[int, str] = {}
+        with self.store.read() as conn:
+            for row, digest in ledger.live_outputs(conn):
+                needed[row] = digest
+        for row, path in self._shared.outbox.files():
+            if row not in needed or path != self._shared.outbox.path(row, needed[row]):
+                path.unlink(missing_ok=True)
+        if rows or sends:
+            log.info("work of a former run is resumed", count=rows, total=sends)
+
+    # What others ask for
+
+    def nudge(self) -> None:
+        """Something has happened: look at the change log, the backlog and what is due."""
+        self._intake.nudge()
+        self._keeper.nudge()
+
+    def reconcile(self) -> None:
+        """Compare all instances with the ledger soon."""
+        self._intake.reconcile()
+
+    def keys(self, project: str) -> ProjectKeys:
+        """Return the keys of a configured project."""
+        return self._shared.keys[project]
+
+    def enqueue(
+        self, project: str, instance_ids: Iterable[str], job_id: str | None, *, push: bool = True, again: bool = False
+    ) -> int:
+        """Put instances into a project's ledger; returns how many of them the job now has (new ones and known ones).
+
+        Our own research copies, and what Orthanc does not have any more, are left out. Raises OrthancError.
+        """
+        return self._intake.enqueue(project, instance_ids, job_id, push, again)
+
+    def release(self, project: str, out_study_uid: str) -> bool:
+        """Release a study by its research UID; False when there is no such study."""
+        return self._keeper.release(project, out_study_uid)
+
+    def hold(self, project: str, out_study_uid: str) -> bool:
+        """Hold a study back by its research UID; False when there is no such study."""
+        return self._keeper.hold(project, out_study_uid)
+
+    def retry(self, ledger_id: int) -> bool:
+        """Do a quarantined instance again; False when there is none of this number."""
+        with self.store.begin() as conn:
+            again = ledger.retry(conn, [ledger_id], time.time())
+        for _, project, series_index in again:
+            self._tasks.ask(SERIES, project, series_index)
+        return bool(again)
+
+    def exclude(self, ledger_id: int) -> bool:
+        """Leave an instance out for good; False when there is none of this number that can be."""
+        with self.store.begin() as conn:
+            done = ledger.exclude(conn, [ledger_id], time.time())
+        self._keeper.nudge()
+        return bool(done)
+
+    def dry_run(self, project: str, instance_ids: Sequence[str]) -> list[Mapping[str, Any]]:
+        """De-identify and verify instances and keep nothing: for each its outcome, reason and counts of actions."""
+        answers: dict[int, dict[str, Any]] = {}
+        ended = threading.Semaphore(0)
+
+        def done(what: Done) -> None:
+            outcome = "deidentified" if what.state == "ready" else what.state
+            actions = (what.findings or {}).get("actions", {}) if what.state == "ready" else {}
+            answers[what.row] = {"outcome": outcome, "reason": what.reason, "actions": actions}
+            ended.release()
+
+        def crashed(item: Item) -> None:
+            done(Done(item.row, "quarantined", "crashed"))
+
+        with self.store.read() as conn:
+            own = expected.find(conn, list(instance_ids))
+        asked = 0
+        for number, instance in enumerate(instance_ids):
+            if instance in own:
+                answers[number] = {"outcome": "own-output", "reason": None, "actions": {}}
+                continue
+            asked += 1
+            self._pool.submit(Work(Chunk(project, (Item(number, instance, ""),), dry=True), done, crashed))
+        deadline = time.monotonic() + DRY_SECONDS
+        for _ in range(asked):
+            while not ended.acquire(timeout=0.5):
+                if self._shared.stopping.is_set() or time.monotonic() > deadline:
+                    raise OrthancError("the dry run was cut off")
+        return [answers[number] for number in range(len(instance_ids))]
+
+    def health(self) -> dict[str, Any]:
+        """Return how the service does: states, backlog, workers, peers and what does not work; neither ids nor
+        values."""
+        now = time.time()
+        with self.store.read() as conn:
+            counts = ledger.counts(conn)
+            oldest = ledger.oldest_unfinished(conn)
+            sending = deliveries.counts(conn)
+        troubles = self._shared.troubles.show()
+        alive = self._pool.alive()
+        states: dict[str, int] = {}
+        for project in counts.values():
+            for state, number in project.items():
+                states[state] = states.get(state, 0) + number
+        backlog = sum(states.get(state, 0) for state in ("queued", "working"))
+        return {
+            "State": "stopping" if self._shared.stopping.is_set() else "degraded" if troubles else "ok",
+            "Version": __version__,
+            "Since": self._started,
+            "Backlog": backlog,
+            "OldestSeconds": max(0.0, now - oldest) if oldest else 0.0,
+            "States": states,
+            "Projects": counts,
+            "Deliveries": sending,
+            "Workers": {
+                "Configured": self._pool.size,
+                "Alive": alive,
+                "Busy": self._pool.busy,
+                "Restarts": self._pool.restarts,
+                "Waiting": self._pool.waiting,
+            },
+            "Tasks": self._tasks.count(),
+            "LastChange": self._intake.last_sequence,
+            "LastReconciled": self._intake.last_reconciled,
+            "PeersDown": sorted(self._deliveries.down()),
+            "Troubles": troubles,
+        }
+
+    def render_metrics(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        return render(self.store, self.health())
+
+    # For the workers
+
+    def _setup(self) -> Setup:
+        url, authorization, ca = self.orthanc.address
+        return Setup(
+            url,
+            authorization,
+            ca,
+            self._shared.outbox.folder,
+            {
+                name: ProjectSetup(
+                    name,
+                    project.profile_path,
+                    self._shared.keys[name],
+                    dict(project.domains),
+                    project.keep_research_copy,
+                )
+                for name, project in self.config.projects.items()
+            },
+        )
+
+    def _known(self, project: str, subject_index: str) -> list[bytes]:
+        with self.store.read() as conn:
+            return subjects.known_values(conn, project, subject_index)

@@ -1,0 +1,77 @@
+"""What the parts of the pipeline share: the configuration, the ledger, Orthanc, the outbox, the tasks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orthanc_deid.config import Config, Project
+from orthanc_deid.identity.keys import ProjectKeys
+from orthanc_deid.identity.vault import Vault
+from orthanc_deid.orthanc.client import OrthancClient
+from orthanc_deid.pipeline.outbox import Outbox
+from orthanc_deid.store import Store, deliveries
+
+if TYPE_CHECKING:
+    from orthanc_deid.pipeline.tasks import Tasks
+
+
+@dataclass
+class Troubles:
+    """What does not work now, by part of the service: reason code and since when. Shown by health, never with a
+    value."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    now: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    def note(self, part: str, reason: str) -> bool:
+        """Note a trouble; True when it is new."""
+        with self.lock:
+            new = part not in self.now or self.now[part][0] != reason
+            if new:
+                self.now[part] = (reason, time.time())
+            return new
+
+    def clear(self, part: str) -> bool:
+        """Note that a part works; True when it did not before."""
+        with self.lock:
+            return self.now.pop(part, None) is not None
+
+    def show(self) -> list[dict[str, object]]:
+        """Return the troubles for health."""
+        with self.lock:
+            return [{"Part": part, "Reason": reason, "Since": since} for part, (reason, since) in self.now.items()]
+
+
+@dataclass
+class Shared:
+    """One per service."""
+
+    config: Config
+    store: Store
+    orthanc: OrthancClient
+    outbox: Outbox
+    keys: dict[str, ProjectKeys]
+    owner: str
+    """Names this run of the service in claimed rows: another one's claims are orphans after a crash."""
+    clock: Callable[[], float] = time.time
+    stopping: threading.Event = field(default_factory=threading.Event)
+    troubles: Troubles = field(default_factory=Troubles)
+    fresh: set[int] = field(default_factory=set)
+    """Rows whose output was made in this run: their files need no look before they are sent."""
+    tasks: Tasks = field(init=False)
+    vaults: dict[str, Vault] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.vaults = {name: Vault(keys) for name, keys in self.keys.items()}
+
+    def project(self, name: str) -> Project:
+        """Return the settings of a configured project."""
+        return self.config.projects[name]
+
+    def peers(self, project: str) -> list[str]:
+        """Return the names that the ledger gives to a project's destinations outside of this Orthanc."""
+        return [deliveries.peer(destination.name) for destination in self.project(project).destinations]

@@ -1,0 +1,227 @@
+"""Durable tasks: one per series to de-identify, one per study and destination to deliver, kept by DBOS.
+
+A task is asked for by kind and key, and does whatever the ledger holds for its key when it runs; so asking twice, or
+running a task again after a crash, is harmless. Asked for while it runs, it looks again before it ends. DBOS keeps
+what was asked for across crashes; the ledger is the truth, and the keeper asks again for what was forgotten.
+
+DBOS writes the text of an exception to its log and its database: nothing that a task does may leave it as an exception.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dbos import DBOS, DBOSConfig
+
+from orthanc_deid import logs
+
+log = logs.get(__name__)
+
+SERIES = "series"
+DELIVERY = "delivery"
+
+VERSION = "1"
+"""Version of the tasks' schema (names and arguments). Pinned: pending work is resumed only for the same version."""
+EXECUTOR = "orthanc-deid"
+POLL_SECONDS = 0.05
+"""How often DBOS looks into a queue: with its default of 1 s no more than 4 tasks a second begin."""
+CONCURRENCY = {SERIES: 16, DELIVERY: 16}
+LINGER_SECONDS = 0.4
+"""How long a task waits for more before it ends: instances of one series come one after the other."""
+START_SECONDS = 60.0
+"""A task that was asked for and has not begun by then is asked for again."""
+KEPT_SECONDS = 3600.0
+"""Finished tasks are forgotten after this time."""
+
+Key = tuple[str, ...]
+
+
+class Running:
+    """One running task, as its body sees it."""
+
+    def __init__(self, tasks: Tasks, kind: str, key: Key) -> None:
+        self.key = key
+        self._tasks = tasks
+        self._id = (kind, *key)
+        self._asked = True
+        self.wake: Callable[[], None] | None = None
+        """Called when the task is asked for while it runs."""
+
+    def again(self, linger: float = LINGER_SECONDS) -> bool:
+        """Whether the body has to look again: it was asked for since the last look, or is asked for soon.
+
+        False also ends the task's life: whoever asks after that starts a new one.
+        """
+        return self._tasks._again(self, linger)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the service stops: the body returns as soon as it can, the work is resumed at the next start."""
+        return self._tasks.stopping.is_set()
+
+
+Body = Callable[[Running], None]
+
+
+class Tasks:
+    """The durable tasks of one service. DBOS is one per process, so this is too."""
+
+    def __init__(self, database: Path, bodies: Mapping[str, Body], stopping: threading.Event) -> None:
+        self._database = database
+        self._bodies = dict(bodies)
+        self._changed = threading.Condition()
+        self._running: dict[Key, Running] = {}
+        self._asked: dict[Key, float] = {}
+        self.stopping = stopping
+
+    def start(self) -> None:
+        """Open the task database, resume what was pending, and begin."""
+        global _current
+        _silence()
+        config: DBOSConfig = {
+            "name": "orthanc-deid",
+            "system_database_url": f"sqlite:///{self._database}",
+            "executor_id": EXECUTOR,
+            "application_version": VERSION,
+            "enable_otlp": False,
+            "log_level": "WARNING",
+            "notification_listener_polling_interval_sec": 1.0,
+        }
+        self._database.touch(mode=0o600)
+        _current = self
+        DBOS(config=config)
+        DBOS.launch()
+        for kind, concurrency in CONCURRENCY.items():
+            DBOS.register_queue(
+                kind, worker_concurrency=concurrency, polling_interval_sec=POLL_SECONDS, on_conflict="always_update"
+            )
+
+    def stop(self, timeout: float) -> None:
+        """End the running tasks and close the task database."""
+        global _current
+        self.stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._running, timeout)
+        DBOS.destroy()
+        _current = None
+
+    def ask(self, kind: str, *key: str) -> None:
+        """See to it that a task for this key runs, from now on, at least once."""
+        name = (kind, *key)
+        with self._changed:
+            running = self._running.get(name)
+            if running is not None:
+                self._wake(running)
+                return
+            now = time.monotonic()
+            if self.stopping.is_set() or now - self._asked.get(name, -START_SECONDS) < START_SECONDS:
+                return
+            self._asked[name] = now
+        try:
+            DBOS.enqueue_workflow(kind, _WORKFLOWS[kind], *key)
+        except Exception as error:  # the keeper finds in the ledger that it is needed, and asks again
+            log.error("a task could not be queued", error=type(error).__name__, stage=kind)
+            with self._changed:
+                self._asked.pop(name, None)
+
+    def count(self) -> dict[str, int]:
+        """Return how many tasks run, by kind."""
+        with self._changed:
+            return {kind: sum(name[0] == kind for name in self._running) for kind in CONCURRENCY}
+
+    def tidy(self) -> None:
+        """Forget finished tasks, so that the task database stays small."""
+        until = time.time() - KEPT_SECONDS
+        while True:
+            old = DBOS.list_workflows(
+                status=["SUCCESS", "ERROR", "CANCELLED"],
+                completed_before=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(until)),
+                limit=500,
+                load_input=False,
+                load_output=False,
+            )
+            if not old or self.stopping.is_set():
+                return
+            DBOS.delete_workflows([workflow.workflow_id for workflow in old])
+
+    # Called by the workflows
+
+    def _run(self, kind: str, key: Key) -> str:
+        running = Running(self, kind, key)
+        with self._changed:
+            self._asked.pop((kind, *key), None)
+            other = self._running.get((kind, *key))
+            if other is not None:
+                self._wake(other)
+                return "joined"
+            if self.stopping.is_set():
+                return "stopping"
+            self._running[kind, *key] = running
+        try:
+            self._bodies[kind](running)
+            return "done"
+        except Exception as error:
+            log.error("a task failed", error=type(error).__name__, stage=kind, exc_info=True)
+            return "error"
+        finally:
+            with self._changed:
+                if self._running.get(running._id) is running:
+                    del self._running[running._id]
+                self._changed.notify_all()
+
+    def _wake(self, running: Running) -> None:
+        running._asked = True
+        self._changed.notify_all()
+        if running.wake is not None:
+            running.wake()
+
+    def _again(self, running: Running, linger: float) -> bool:
+        with self._changed:
+            if not running._asked:
+                self._changed.wait_for(lambda: running._asked or self.stopping.is_set(), linger)
+            if running._asked and not self.stopping.is_set():
+                running._asked = False
+                return True
+            del self._running[running._id]
+            return False
+
+
+_current: Tasks | None = None
+
+
+def _enter(kind: str, key: Key) -> str:
+    return _current._run(kind, key) if _current is not None else "no service"
+
+
+@DBOS.workflow(name="series-v1")  # type: ignore[untyped-decorator]
+def _series(project: str, series_index: str) -> str:
+    return _enter(SERIES, (project, series_index))
+
+
+@DBOS.workflow(name="delivery-v1")  # type: ignore[untyped-decorator]
+def _delivery(project: str, destination: str, out_study: str) -> str:
+    return _enter(DELIVERY, (project, destination, out_study))
+
+
+_WORKFLOWS: dict[str, Callable[..., Any]] = {SERIES: _series, DELIVERY: _delivery}
+
+
+class _Reduced(logging.Handler):
+    """Keeps of what DBOS logs the place only: its texts carry arguments and exceptions."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log level, module and line."""
+        if record.levelno >= logging.WARNING:
+            log.warning("the task engine reports", level=record.levelname, stage=f"{record.module}.{record.lineno}")
+
+
+def _silence() -> None:
+    logger = logging.getLogger("dbos")
+    logger.handlers[:] = [_Reduced()]
+    logger.propagate = False

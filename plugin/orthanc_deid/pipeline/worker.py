@@ -1,0 +1,309 @@
+"""What runs in a worker process: fetch an instance, de-identify and verify it, leave the output in the outbox.
+
+A worker has no database and writes no log: it speaks over one pipe with the service, and what it says carries keyed
+hashes, sealed values, pseudonyms and reason codes, never a value of an attribute. It ends when the pipe does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import hashlib
+import hmac
+import os
+import resource
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from orthanc_deid.core.deidentify import deidentify
+from orthanc_deid.core.errors import DeidError, Quarantined, Rejected
+from orthanc_deid.core.markers import mark
+from orthanc_deid.core.profile import Profile
+from orthanc_deid.core.sinks import FileSink
+from orthanc_deid.core.source import Source
+from orthanc_deid.core.values import Known
+from orthanc_deid.identity.keys import ProjectKeys
+from orthanc_deid.identity.subjects import SubjectSeen, make_subject
+from orthanc_deid.identity.vault import Ref, Vault
+from orthanc_deid.orthanc.client import Fetched, NotFound, OrthancClient, OrthancError
+from orthanc_deid.orthanc.push import orthanc_ids
+from orthanc_deid.pipeline.outbox import Outbox
+
+MEMORY_BYTES = 24 << 20
+"""A source longer than this is not held in memory but in an unlinked file of the outbox."""
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+SUBJECTS_REMEMBERED = 64
+"""Subjects whose known values a worker keeps within one chunk of work."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectSetup:
+    """What a worker needs of a project."""
+
+    name: str
+    profile: Path
+    keys: ProjectKeys
+    domains: dict[str, str]
+    want_md5: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a worker is started with. It carries secrets: it goes through a pipe, never into argv or the environment."""
+
+    orthanc_url: str
+    authorization: str | None
+    ca: str | None
+    outbox: Path
+    projects: dict[str, ProjectSetup]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One instance to do: its ledger row, its Orthanc id and the digest of the content that the ledger means."""
+
+    row: int
+    instance: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Instances of one project; `dry`: tell what would come out and keep nothing."""
+
+    project: str
+    items: tuple[Item, ...]
+    dry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A verified output in the outbox; every identifier in it is derived."""
+
+    patient: str
+    study: str
+    series: str
+    sop: str
+    orthanc_id: str
+    orthanc_series: str
+    orthanc_study: str
+    digest: str
+    md5: str | None
+    size: int
+    plan_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one item. `state`: ready, quarantined, rejected, source-lost, `changed` (the content is not the
+    one that was asked for) or `wait` (Orthanc or the disk cannot now; reason `orthanc` or `disk`)."""
+
+    row: int
+    state: str
+    reason: str | None = None
+    tag: int | None = None
+    findings: dict[str, Any] | None = None
+    made: Made | None = None
+    subject: SubjectSeen | None = None
+    known: tuple[Ref, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A chunk is done; with the most memory that the process has ever held, in bytes."""
+
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskKnown:
+    """A worker asks for the sealed known values of a subject."""
+
+    project: str
+    subject: str
+
+
+def source_digest(keys: ProjectKeys, md5: str) -> str:
+    """Return the ledger's name for a content: keyed, so that who has a file cannot find its pseudonym by it."""
+    return Vault(keys).index("instance", "md5 " + md5)
+
+
+class Worker:
+    """Does the items of chunks, one after the other."""
+
+    def __init__(self, pipe: Connection, setup: Setup) -> None:
+        self._pipe = pipe
+        self._setup = setup
+        self._client = OrthancClient(setup.orthanc_url, setup.authorization, setup.ca)
+        self._outbox = Outbox(setup.outbox)
+        self._profiles: dict[str, Profile] = {}
+        self._known: dict[tuple[str, str], tuple[Known, set[str]]] = {}
+
+    def warm_up(self) -> None:
+        """Load the profiles and compile one plan, so that the first instance does not wait for that."""
+        for setup in self._setup.projects.values():
+            with suppress(DeidError):
+                self._profile(setup).plan(CT_IMAGE)
+
+    def serve(self) -> None:
+        """Do chunks until the service hangs up."""
+        while True:
+            chunk: Chunk = self._pipe.recv()
+            self._known.clear()  # other workers may have seen more of these subjects meanwhile
+            for item in chunk.items:
+                self._pipe.send(self.do(chunk.project, item, chunk.dry))
+            self._pipe.send(End(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+    def do(self, project: str, item: Item, dry: bool = False) -> Done:
+        """Do one item; whatever happens, the answer is an outcome."""
+        setup = self._setup.projects[project]
+        fetched: Fetched | None = None
+        try:
+            fetched = self._client.fetch(item.instance, self._setup.outbox, MEMORY_BYTES)
+            if not dry and source_digest(setup.keys, fetched.md5) != item.digest:
+                return Done(item.row, "changed")
+            return self._deidentify(setup, item, fetched, dry)
+        except NotFound:
+            return Done(item.row, "source-lost", "source-lost")
+        except OrthancError:
+            return Done(item.row, "wait", "orthanc")
+        except Rejected as refusal:
+            return Done(item.row, "rejected", refusal.reason, refusal.tag)
+        except DeidError as refusal:
+            return Done(item.row, "quarantined", refusal.reason, refusal.tag, {"detail": refusal.detail})
+        except MemoryError:
+            return Done(item.row, "quarantined", "too-large")
+        except OSError as error:
+            return Done(item.row, "wait", "disk", findings={"errno": error.errno})
+        except Exception as error:  # a fault of ours: the instance is parked, and only the kind of fault is told
+            return Done(item.row, "quarantined", "error", findings={"error": type(error).__name__, "at": _place(error)})
+        finally:
+            if fetched is not None and fetched.file is not None:
+                fetched.file.close()
+
+    def _deidentify(self, setup: ProjectSetup, item: Item, fetched: Fetched, dry: bool) -> Done:
+        if fetched.data is not None:
+            source = Source.from_bytes(fetched.data)
+        else:
+            source = Source.from_file(fetched.file)
+        facts = source.facts
+        self._refuse_own(facts.own_mark, facts.sop_instance)
+        plan = self._profile(setup).plan(facts.sop_class)
+        identity = make_subject(setup.keys, self._domain(setup, item.instance), facts)
+        known, sent = self._known_of(setup, identity.seen.index)
+        subject = dataclasses.replace(identity.subject, known=known)
+        file, name = self._outbox.begin(item.row)
+        part: Path | None = name
+        try:
+            report = deidentify(source, plan, subject, FileSink(file))
+            if dry:
+                return Done(item.row, "ready", findings={"actions": dict(report.counts)})
+            digest, md5, size = _digests(file.fileno(), setup.want_md5)
+            self._outbox.finish(name, item.row, digest)
+            part = None
+        finally:
+            file.close()
+            if part is not None:
+                part.unlink(missing_ok=True)
+        study, series, instance = orthanc_ids(subject.pseudonym, report.study_uid, report.series_uid, report.sop_uid)
+        made = Made(
+            subject.pseudonym,
+            report.study_uid,
+            report.series_uid,
+            report.sop_uid,
+            instance,
+            series,
+            study,
+            digest,
+            md5,
+            size,
+            plan.digest,
+        )
+        harvested = self._new(setup, identity.seen.index, report.harvested, known, sent)
+        return Done(item.row, "ready", made=made, subject=identity.seen, known=harvested)
+
+    def _refuse_own(self, found: str | None, sop: str) -> None:
+        """Hold what this installation made: unchanged copies were recognised before they came here."""
+        for other in self._setup.projects.values() if found else ():
+            if hmac.compare_digest(found or "", mark(other.keys.uid, sop)):
+                raise Quarantined(
+                    "foreign-mark", "made by this installation, but not as the ledger knows it", 0x0018A001
+                )
+
+    def _profile(self, setup: ProjectSetup) -> Profile:
+        profile = self._profiles.get(setup.name)
+        if profile is None:
+            profile = self._profiles[setup.name] = Profile.load(setup.profile)
+        return profile
+
+    def _domain(self, setup: ProjectSetup, instance: str) -> str:
+        if len(setup.domains) == 1:
+            return next(iter(setup.domains.values()))
+        caller = self._client.metadata(instance).get("RemoteAET", "")
+        return setup.domains.get(caller, setup.domains["*"])
+
+    def _known_of(self, setup: ProjectSetup, subject: str) -> tuple[Known, set[str]]:
+        key = (setup.name, subject)
+        if key not in self._known:
+            if len(self._known) >= SUBJECTS_REMEMBERED:
+                self._known.clear()
+            self._pipe.send(AskKnown(setup.name, subject))
+            sealed: Iterable[bytes] = self._pipe.recv()
+            vault = Vault(setup.keys)
+            known = Known()
+            for value in sealed:
+                known = known.merge(Known.load(vault.open_bytes("known", value)))
+            self._known[key] = known, set()
+        return self._known[key]
+
+    def _new(
+        self, setup: ProjectSetup, subject: str, harvested: Known, known: Known, sent: set[str]
+    ) -> tuple[Ref, ...]:
+        """Return what this object taught about its subject, sealed; nothing when it taught nothing."""
+        merged = known.merge(harvested)
+        if merged is known:
+            return ()
+        self._known[setup.name, subject] = merged, sent
+        ref = Vault(setup.keys).ref_bytes("known", Known(harvested.values - known.values).dump())
+        if ref.index in sent:
+            return ()
+        sent.add(ref.index)
+        return (ref,)
+
+
+def _digests(descriptor: int, want_md5: bool) -> tuple[str, str | None, int]:
+    """Return SHA-256, MD5 (where the research copy will be compared by it) and size of a finished file."""
+    sha, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    offset = 0
+    while part := os.pread(descriptor, 1 << 20, offset):
+        sha.update(part)
+        if want_md5:
+            md5.update(part)
+        offset += len(part)
+    return sha.hexdigest(), md5.hexdigest() if want_md5 else None, offset
+
+
+def _place(error: BaseException) -> str:
+    """Return where an exception came from, as module and line, without its text."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{Path(trace.tb_frame.f_code.co_filename).stem}:{trace.tb_lineno}" if trace else "?"
+
+
+def main(pipe: Connection, setup: Setup) -> None:
+    """Run a worker until the service hangs up. Ctrl-C goes to the whole group, and the service decides what it
+    means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    worker = Worker(pipe, setup)
+    worker.warm_up()
+    gc.freeze()
+    with suppress(EOFError, ConnectionError):
+        worker.serve()

@@ -1,0 +1,114 @@
+"""The pool blames exactly the instance that its worker was at, and loses none of the others."""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from orthanc_deid.pipeline.pool import Pool, Work
+from orthanc_deid.pipeline.worker import Chunk, Done, Item, Setup
+
+from tests import crashers
+
+
+class Harness:
+    """A pool whose answers land in a queue."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.answers: queue.Queue[Done | Item] = queue.Queue()
+        self.pool = Pool(size, Setup("http://127.0.0.1:1", None, None, folder, {}), self._known, crashers.main)
+        self.pool.start()
+
+    def _known(self, project: str, subject: str) -> list[bytes]:
+        return [project.encode(), subject.encode()]
+
+    def submit(self, *instances: str) -> None:
+        items = tuple(Item(row, instance, "") for row, instance in enumerate(instances))
+        self.pool.submit(Work(Chunk("p", items), self.answers.put, self.answers.put))
+
+    def take(self, number: int) -> list[Done | Item]:
+        return [self.answers.get(timeout=30) for _ in range(number)]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[int], Harness]]:
+    made: list[Harness] = []
+
+    def make(size: int) -> Harness:
+        made.append(Harness(tmp_path, size))
+        return made[-1]
+
+    yield make
+    for harness in made:
+        harness.pool.stop(1.0)
+
+
+def test_every_item_is_answered_once(start: Callable[[int], Harness]) -> None:
+    harness = start(2)
+    for _ in range(5):
+        harness.submit("a", "b", "c")
+    answers = harness.take(15)
+    assert all(isinstance(answer, Done) for answer in answers)
+    assert harness.answers.empty()
+
+
+def test_a_dead_worker_costs_only_the_item_it_was_at(start: Callable[[int], Harness]) -> None:
+    harness = start(1)
+    harness.submit("a", "kill", "b", "c")
+    answers = harness.take(4)
+    blamed = [answer for answer in answers if isinstance(answer, Item)]
+    assert [item.instance for item in blamed] == ["kill"]
+    assert sorted(answer.row for answer in answers if isinstance(answer, Done)) == [0, 2, 3]
+    assert harness.pool.restarts == 1
+
+
+def test_a_worker_that_died_while_idle_blames_nobody(start: Callable[[int], Harness]) -> None:
+    harness = start(1)
+    harness.submit("a")
+    (first,) = harness.take(1)
+    assert isinstance(first, Done) and first.findings
+    os.kill(first.findings["pid"], 9)
+    deadline = time.monotonic() + 10
+    while harness.pool.alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    harness.submit("b")
+    (second,) = harness.take(1)
+    assert isinstance(second, Done) and second.findings
+    assert second.findings["pid"] != first.findings["pid"]
+
+
+def test_a_worker_that_grew_too_large_is_replaced(start: Callable[[int], Harness]) -> None:
+    harness = start(1)
+    harness.submit("fat")
+    harness.submit("b")
+    first, second = harness.take(2)
+    assert isinstance(first, Done) and isinstance(second, Done)
+    assert first.findings and second.findings and first.findings["pid"] != second.findings["pid"]
+    assert harness.pool.restarts == 0
+
+
+def test_a_worker_is_told_what_is_known_of_a_subject(start: Callable[[int], Harness]) -> None:
+    harness = start(1)
+    harness.submit("ask")
+    (answer,) = harness.take(1)
+    assert isinstance(answer, Done) and answer.findings and answer.findings["known"] == [b"p", b"subject"]
+
+
+def test_stop_ends_a_worker_that_hangs(start: Callable[[int], Harness]) -> None:
+    harness = start(2)
+    harness.submit("hang")
+    deadline = time.monotonic() + 10
+    while not harness.pool.busy and time.monotonic() < deadline:
+        time.sleep(0.01)
+    pids = harness.pool.pids()
+    began = time.monotonic()
+    harness.pool.stop(0.5)
+    assert time.monotonic() - began < 5
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert harness.answers.empty()
