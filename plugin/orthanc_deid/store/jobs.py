@@ -91,7 +91,7 @@ def _items(job_id: str, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
 
 
 def _numbers(conn: Connection, query: sa.Select[Any]) -> dict[str, int]:
-    return {str(name): int(number) for name, number in conn.execute(query)}
+    return {row[0]: row[1] for row in conn.execute(query)}
 
 
 def outcomes(conn: Connection, job_id: str) -> dict[str, int]:
