@@ -49,7 +49,7 @@ if [ "$(cat "$prefix/venv/installed" 2>/dev/null || true)" != "$wanted" ]; then
 	echo "install.sh: virtual environment in $prefix/venv (Python $version)"
 	rm -rf "$prefix/venv"
 	"$python" -m venv "$prefix/venv"
-	"$prefix/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir \
+	"$prefix/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
 		--only-binary :all: --require-hashes --no-deps --requirement "$source/requirements.txt"
 	echo "$wanted" >"$prefix/venv/installed"
 fi
