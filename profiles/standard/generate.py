@@ -21,8 +21,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 STRICTEST_FIRST = ("1", "1C", "2", "2C", "3")
-# PS3.3 8.8 (code sequence macro) and 10.8 (SOP instance reference macro): recognised by the attributes that make them
-# up.
+# PS3.3 8.8 (code sequence macro) and 10.8 (SOP instance reference macro), recognised by their attributes.
 MACROS = {
     "code": ("00080100", "00080102", "00080103", "00080104", "00080105", "00080106", "00080107", "0008010D", "00080119",
              "00080120"),

@@ -24,7 +24,7 @@ EXPECTED = {
     "X/D": (D, D, E, E, R),
     "Z/D": (D, D, E, E, E),
     "X/Z/D": (D, D, E, E, R),
-    "X/Z/U*": (Act.DESCEND, Act.DESCEND, E, E, R),
+    "X/Z/U*": (Act.DESCEND, Act.DESCEND, Act.DESCEND, Act.DESCEND, R),
 }
 TYPES = ("1", "1C", "2", "2C", "3")
 

@@ -75,6 +75,11 @@ def rule(sop_class: str, *path: str) -> Rule:
         (GSPS, "ReferencedSeriesSequence/ReferencedImageSequence/ReferencedSOPClassUID", Act.KEEP),
         (GSPS, "GraphicAnnotationSequence", Act.DUMMY),
         (GSPS, "PresentationCreationDate", Act.DUMMY),
+        (  # X/Z/U*, Type 2
+            SEG,
+            "PerFrameFunctionalGroupsSequence/DerivationImageSequence/SourceImageSequence/ReferencedSOPInstanceUID",
+            Act.UID,
+        ),
         (SEG, "SegmentSequence/SegmentLabel", Act.DUMMY),  # outside the table, Type 1
         (SEG, "SegmentSequence/SegmentDescription", Act.REMOVE),
         (SEG, "SegmentSequence/SegmentAlgorithmName", Act.KEEP),

@@ -40,8 +40,7 @@ class Facts(Protocol):
 class RiskRow:
     """A row of closed_by_default.csv: it applies to what it selects, if the test of its attribute holds.
 
-    It selects by at most one of SOP class, modality and transfer syntax; a row that selects by none applies to
-    everything.
+    It selects by at most one of SOP class, modality and transfer syntax; else it applies to all.
     """
 
     rule: str

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from orthanc_deid.core import standard
 from orthanc_deid.core.dummies import dummy_value
@@ -44,14 +45,17 @@ class Node(dict[int, Rule]):
     """One nesting context: rules by tag, made when they are first asked for.
 
     `required` are the elements of the item that stands in for the items of a sequence with the action DUMMY, in tag
-    order: each with the action DUMMY (a value, or a sequence in its turn) or EMPTY. Items that are entered don't use
-    it.
+    order: each with the action DUMMY (a value, or a sequence in its turn) or EMPTY.
     """
 
     __slots__ = ("_make", "_required", "_required_made", "hot")
 
+    hot: dict[tuple[str, bool], Any]
+    """The same rules in the engine's own form, by byte order and explicitness of the VR; the engine's to fill."""
+
     def __init__(self, make: Callable[[int], Rule], required: Callable[[], tuple[Rule, ...]]) -> None:
         super().__init__()
+        self.hot = {}
         self._make = make
         self._required = required
         self._required_made: tuple[Rule, ...] | None = None

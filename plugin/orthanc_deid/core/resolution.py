@@ -65,8 +65,7 @@ def decide(
     """Find the action code of an attribute; `deviations` holds (code, reason) by tag.
 
     In this order: what no profile may change; attributes that nobody can judge (private, unknown); the profile's
-    deviations; the options that the profile takes; the Basic Profile's column; the rules for attributes outside the
-    table.
+    deviations; the options that the profile takes; the Basic Profile's column; the rules for what is outside it.
     """
     fixed = standard.always().get(tag)
     if fixed is not None and (at_root or not fixed.root_only):
@@ -131,8 +130,11 @@ def act_for(code: str, type_: str, *, is_sequence: bool) -> Act:
     - D is a dummy always.
     - X/Z, X/D, Z/D, X/Z/D take the first of theirs that the Type permits. X/D on a Type 2 attribute empties: it needs
       no value, and no value is nearer to X than a made-up one.
-    - X/Z/U* is X/Z, but where the Type demands a value the references stay with their UIDs mapped (both rows of the
-      table are sequences, so their items are entered).
+    - X/Z/U* removes, but where the IOD demands the attribute (Type 1 and 2) the references stay with their UIDs mapped;
+      both rows of the table are sequences, so their items are entered. For Type 2 the note to the table names Z, which
+      may be "a non-zero length value that may be a dummy" as well as an empty one: mapped references name nobody, a
+      segmentation without them has lost its images, and the Common Instance Reference module, which stays, would list
+      instances that nothing refers to.
     - U maps, K keeps and C cleans whatever the Type is. On a sequence, U and K enter its items.
     """
     if code in ("REMOVE", "PSEUDONYM", "SHIFT"):
@@ -147,8 +149,8 @@ def act_for(code: str, type_: str, *, is_sequence: bool) -> Act:
         return Act.DUMMY
     if code.startswith("X") and may_be_absent(type_):
         return Act.REMOVE
-    if not needs_value(type_):
-        return Act.EMPTY
     if code.endswith("U*"):
         return Act.DESCEND if is_sequence else Act.UID
+    if not needs_value(type_):
+        return Act.EMPTY
     return Act.DUMMY

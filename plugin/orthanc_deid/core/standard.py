@@ -321,8 +321,7 @@ def _modules_of_iods() -> dict[str, list[str]]:
 def iod_context(iod: str) -> Context:
     """Types of an IOD's attributes: for each place the strictest of all modules that give the attribute there.
 
-    Modules of usage C and U count too: their Types matter only for an attribute that is present, and then the module
-    is.
+    Modules of usage C and U count too: Types matter only for attributes that are present, and then their module is.
     """
     root = Context()
     for module in _modules_of_iods()[iod]:
