@@ -7,19 +7,23 @@ lengths of the sequences around it with it.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
 
 from . import encode
 from .dummies import dummy_value
 from .errors import Quarantined
 from .plan import Act, Node, Plan, Rule
 from .source import Segment, Source
+from .syntax import Numbers
 from .text import encodings
 from .uids import STANDARD_ROOT, map_uid
 from .values import Harvest, identifying
 from .walk import UNDEFINED, Element, Short, Walker
+
+Charset = tuple[str, ...]
 
 TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 _MIXED = {b"US": {b"SS", b"OW"}, b"SS": {b"US", b"OW"}, b"OW": {b"OB", b"US", b"SS"}, b"OB": {b"OW"}}
@@ -46,37 +50,83 @@ def _anything(value: bytes) -> bool:
     return True
 
 
-Hot = tuple[Act, bytes, "Callable[[bytes], object] | None", Rule]
+# What the loop does with an element. An Act is an enum member, and comparing those costs more than all the rest.
+KEEP, REMOVE, MADE, UID, DESCEND, PSEUDONYM, REFUSED = range(7)
+
+# Kept values by what they can hold: words, numbers in text, UIDs of the standard's, binary.
+WORDS, NUMBERS, CONSTANTS, BINARY = range(4)
+
+Check = Callable[[bytes], object]
+Hot = tuple[int, bytes, "Check | None", int, "str | None", bytes, Rule]
+"""A rule as the loop needs it: (what to do, VR, check of a kept value or None for numbers, kind of kept value, kind of
+identifying value, ready-made element, rule)."""
+
+PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+"""Float, Double Float and Pixel Data: at the top level they are brought over by `pixels`, not searched for text."""
+
+_DOES = {Act.KEEP: KEEP, Act.REMOVE: REMOVE, Act.EMPTY: MADE, Act.DUMMY: MADE, Act.UID: UID, Act.DESCEND: DESCEND}
 
 
-class _HotNode(dict[int, Hot]):
-    """A node's rules as the loop needs them: action, VR in bytes, check of a kept value (None for numbers), rule."""
+class HotNode(dict[int, Hot]):
+    """A node's rules in the loop's form, for one encoding; made when they are first asked for."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, numbers: Numbers, explicit: bool) -> None:
         self.node = node
+        self.numbers = numbers
+        self.explicit = explicit
 
     def __missing__(self, tag: int) -> Hot:
         rule = self.node[tag]
         vr = rule.vr.encode()[:2]
-        act = rule.act
-        if act == Act.KEEP and vr == b"SQ":
-            act = Act.DESCEND
-        check = _CHECKS.get(vr, _anything) if vr in TEXT_VRS or vr in (b"OB", b"UN", b"OW") else None
-        hot = self[tag] = (act, vr, check, rule)
+        does = _DOES.get(rule.act, REFUSED)
+        made = b""
+        if does == KEEP and vr == b"SQ":
+            does = DESCEND
+        elif rule.act == Act.PSEUDONYM:
+            does = PSEUDONYM
+        elif does == MADE and vr == b"UI" and rule.act == Act.DUMMY:
+            does = UID  # a UID is mapped rather than made up, so that it stays one of a kind
+        elif does == MADE:
+            made = stand_in(self.numbers, self.explicit, rule, rule.act)
+        check: Check | None = None
+        kind = WORDS
+        if vr in TEXT_VRS:
+            check = _CHECKS.get(vr, _anything)
+            kind = NUMBERS if vr in (b"DS", b"IS") else CONSTANTS if vr == b"UI" else WORDS
+        elif vr in (b"OB", b"UN", b"OW") and tag not in PIXELS:
+            check, kind = _anything, BINARY
+        hot = self[tag] = (does, vr, check, kind, identifying().get(tag), made, rule)
         return hot
 
 
-def hot(node: Node) -> _HotNode:
-    """Return the node's rules in the loop's form, made once."""
-    try:
-        return node.hot  # type: ignore[no-any-return]
-    except AttributeError:
-        node.hot = made = _HotNode(node)
-        return made
+def hot(node: Node, numbers: Numbers, explicit: bool) -> HotNode:
+    """Return the node's rules in the loop's form, made once for each encoding."""
+    found: HotNode | None = node.hot.get((numbers.order, explicit))
+    if found is None:
+        found = node.hot[numbers.order, explicit] = HotNode(node, numbers, explicit)
+    return found
+
+
+def stand_in(numbers: Numbers, explicit: bool, rule: Rule, act: Act) -> bytes:
+    """Return the element that stands for one whose value may not stay: nothing, empty, or a dummy."""
+    vr = rule.vr.encode()[:2]
+    if act == Act.REMOVE:
+        return b""
+    if act == Act.EMPTY:
+        return encode.element(numbers, explicit, rule.tag, vr, b"")
+    if vr == b"SQ":
+        required = rule.child.required if rule.child is not None else ()
+        body = b"".join([stand_in(numbers, explicit, inner, inner.act) for inner in required])
+        return encode.sequence(numbers, explicit, rule.tag, [body] if body else [])
+    value = rule.dummy if rule.dummy is not None else dummy_value(rule.tag, rule.vr)
+    return encode.element(numbers, explicit, rule.tag, vr, value)
 
 
 Kept = tuple[tuple[int, int], int, bytes, bytes, tuple[str, ...]]
 """A value that stays and can carry text: (place, tag, VR, value, character set). A tuple, as there are many."""
+
+KeptValues = tuple[list[Kept], list[Kept], list[Kept], list[Kept]]
+"""Kept values by kind: words, numbers, constants, binary."""
 
 LARGE = 1 << 14
 """Kept values longer than this stay ranges of the source."""
@@ -96,86 +146,93 @@ class Rewriter:
     extras: list[tuple[int, bytes]]
     replaced: dict[int, list[Piece]]
     forced: frozenset[tuple[int, int]] = frozenset()
-    kept: list[Kept] = field(default_factory=list)
+    kept: KeptValues = field(default_factory=lambda: ([], [], [], []))
     harvest: Harvest = field(default_factory=Harvest)
-    counts: Counter[Act] = field(default_factory=Counter)
     uids: dict[str, str] = field(default_factory=dict)
+    counts: list[int] = field(default_factory=lambda: [0] * len(Act))
     cleaned: int = 0
 
     def run(self) -> list[Piece]:
         """Return the output's data set as pieces, in order."""
         out: list[Piece] = []
-        extras = [*self.extras, (1 << 33, b"")]
+        waiting: list[tuple[int, Any]] = list(self.extras)
+        fragments = self.source.fragments
+        if fragments is not None:
+            waiting.append((fragments.tag, self.replaced[fragments.tag]))
+            waiting.sort(key=itemgetter(0))
+        waiting.append((1 << 33, b""))
         charset = self.source.facts.charset
         for segment in self.source.segments:
-            self._top(segment, charset, extras, out)
-        if self.source.fragments is not None:
-            self._insert(extras, self.source.fragments.tag, out)
-            out += self.replaced[self.source.fragments.tag]
-        for _, data in extras[:-1]:
-            out.append(data)
+            self._top(segment, charset, waiting, out)
+        _insert(waiting, 1 << 33, out)
         return out
 
-    @staticmethod
-    def _insert(extras: list[tuple[int, bytes]], tag: int, out: list[Piece]) -> None:
-        while extras[0][0] < tag:
-            out.append(extras.pop(0)[1])
-
-    def _top(self, segment: Segment, charset: tuple[str, ...], extras: list[tuple[int, bytes]], out: list[Piece]) -> None:
+    def _top(self, segment: Segment, charset: Charset, waiting: list[tuple[int, Any]], out: list[Piece]) -> None:
+        """Put out the elements of the top level: runs of what is kept, and what is new between them."""
         walker, base = segment.walker, segment.base
         buf = walker.buf
-        rules = hot(self.plan.root)
-        begin = end_of_run = -1  # the run of kept elements that was not put out yet
-        pixels = self.source.fragments
-        fragments_tag = pixels.tag if pixels and pixels.begin < base else 1 << 33
+        size = len(buf)
+        rules = hot(self.plan.root, walker.numbers, walker.explicit)
+        kept, forced, replaced = self.kept, self.forced, self.replaced
+        barrier = waiting[0][0]
+        run, run_end = -1, -1  # the run of kept elements that was not put out yet
         for element in segment.elements:
-            tag = element[0]
-            if tag > extras[0][0] or tag > fragments_tag:
-                if begin >= 0:
-                    out.append(buf[begin:end_of_run])
-                    begin = -1
-                if tag > fragments_tag:
-                    self._insert(extras, fragments_tag, out)
-                    out += self.replaced.pop(fragments_tag)
-                    self.replaced[fragments_tag] = []
-                    fragments_tag = 1 << 33
-                self._insert(extras, tag, out)
-            new: list[Piece] | bytes | None
-            if tag in self.replaced:
-                new = self.replaced[tag]
+            tag, vr, pos, start, stop, end, _ = element
+            does, own_vr, check, kind, _, _, _ = rules[tag]
+            if tag > barrier:
+                if run >= 0:
+                    out.append(buf[run:run_end])
+                    run = -1
+                barrier = _insert(waiting, tag, out)
+            if not does and (vr == own_vr or not vr) and tag not in replaced and not forced:
+                # The most frequent case, in place: a kept value of the right VR.
+                if check is None:
+                    new: Any = None
+                elif stop <= size and check(value := buf[start:stop]):
+                    kept[kind].append(((base, pos), tag, own_vr, value, charset))
+                    new = None
+                else:
+                    new = self._element(walker, element, rules, charset, base, 0)
+            elif does == REMOVE and vr != b"SQ" and rules[tag][4] is None:
+                self.counts[1] += 1
+                new = b""
+            elif tag in replaced:
+                new = replaced[tag]
             else:
                 new = self._element(walker, element, rules, charset, base, 0)
             if new is None:
-                if begin < 0:
-                    begin = element[2]
-                elif end_of_run != element[2]:  # the source's elements were out of order
-                    out.append(buf[begin:end_of_run])
-                    begin = element[2]
-                end_of_run = element[5]
-                if (element[4] - element[3] > LARGE and element[6] is None) or 0x7FE00008 <= tag <= 0x7FE00010:
+                if run < 0:
+                    run = pos
+                elif run_end != pos:  # the source's elements were out of order
+                    out.append(buf[run:run_end])
+                    run = pos
+                run_end = end
+                if (stop - start > LARGE and element[6] is None) or tag in PIXELS:
                     # A large value stays where it is: a range costs no copy, whatever the source.
-                    out.append(buf[begin : element[3]])
-                    out.append((base + element[3], element[4] - element[3]))
-                    begin = -1
+                    out.append(buf[run:start])
+                    out.append((base + start, stop - start))
+                    run = -1
                 continue
-            if begin >= 0:
-                out.append(buf[begin:end_of_run])
-                begin = -1
-            if isinstance(new, bytes):
+            if run >= 0:
+                out.append(buf[run:run_end])
+                run = -1
+            if new.__class__ is bytes:
                 if new:
                     out.append(new)
             else:
                 out += new
-        if begin >= 0:
-            out.append(buf[begin:end_of_run])
+        if run >= 0:
+            out.append(buf[run:run_end])
 
-    def _body(self, walker: Walker, elements: list[Element], node: Node, charset: tuple[str, ...], base: int, depth: int) -> bytes | None:
+    def _body(
+        self, walker: Walker, elements: list[Element], node: Node, charset: Charset, base: int, depth: int
+    ) -> bytes | None:
         """Return the new content of an item, None where nothing changes."""
         buf = walker.buf
         for element in elements[:2]:
             if element[0] == 0x00080005:
                 charset = encodings(buf[element[3] : element[4]])
-        rules = hot(node)
+        rules = hot(node, walker.numbers, walker.explicit)
         parts: list[bytes] | None = None
         for index, element in enumerate(elements):
             new = self._element(walker, element, rules, charset, base, depth)
@@ -188,96 +245,75 @@ class Rewriter:
             parts.append(new)
         return None if parts is None else b"".join(parts)
 
-    def _element(self, walker: Walker, element: Element, rules: _HotNode, charset: tuple[str, ...], base: int, depth: int) -> bytes | None:
+    def _element(
+        self, walker: Walker, element: Element, rules: HotNode, charset: Charset, base: int, depth: int
+    ) -> bytes | None:
         """Return what stands for an element: None as it is, b"" nothing, or its new bytes."""
         tag, vr, begin, start, stop, _, _ = element
-        act, own_vr, check, rule = rules[tag]
-        if act == Act.KEEP:
-            if vr == own_vr or not vr or self._compatible(vr, own_vr):
-                if check is None:
+        does, own_vr, check, kind, identifies, made, rule = rules[tag]
+        buf = walker.buf
+        if does == KEEP:
+            if vr == own_vr or not vr or _compatible(vr, own_vr):
+                if check is None and not (vr == b"UN" and stop - start > LARGE):
                     return None
-                if stop <= len(walker.buf):
-                    value = walker.buf[start:stop]
-                    if check(value) and not (self.forced and (base, begin) in self.forced):
-                        self.kept.append(((base, begin), tag, own_vr, value, charset))
+                if stop > len(buf):
+                    if own_vr in (b"OB", b"OW"):
                         return None
-                    act = rule.on_hit
-                elif own_vr in (b"OB", b"OW"):
+                elif check is not None and check(value := buf[start:stop]) and (base, begin) not in self.forced:
+                    self.kept[kind].append(((base, begin), tag, own_vr, value, charset))
                     return None
-                else:
-                    act = rule.on_hit
-            else:
-                act = rule.on_hit
             self.cleaned += 1
-        kind = identifying().get(tag)
-        if kind is not None and stop <= len(walker.buf) and stop > start:
-            self.harvest.raw.append((kind, walker.buf[start:stop], charset))
-        if act == Act.DESCEND:
+            self.counts[rule.on_hit] += 1
+            return stand_in(walker.numbers, walker.explicit, rule, rule.on_hit)
+        if identifies is not None and start < stop <= len(buf):
+            self.harvest.raw.append((identifies, buf[start:stop], charset))
+        if does == DESCEND:
             return self._sequence(walker, element, rule, charset, base, depth)
-        self.counts[act] += 1
+        self.counts[rule.act] += 1
         if own_vr == b"SQ" or vr == b"SQ":
             self._harvest_inside(walker, element, charset, depth)
-        if act == Act.REMOVE:
+        if does == REMOVE:
             return b""
-        if act == Act.EMPTY or start == stop:
+        if does == REFUSED:
+            raise Quarantined("unsupported", "the plan asks for an action that is not built", tag)
+        if start == stop:
             return encode.element(walker.numbers, walker.explicit, tag, own_vr, b"")
-        if act == Act.PSEUDONYM:
+        if does == MADE:
+            return made
+        if does == PSEUDONYM:
             return encode.element(walker.numbers, walker.explicit, tag, own_vr, self.pseudonym)
-        if act == Act.UID or (act == Act.DUMMY and own_vr == b"UI"):
-            if stop > len(walker.buf):
-                raise Quarantined("too-large", "a UID of this length", tag)
-            return encode.element(walker.numbers, walker.explicit, tag, b"UI", self._uids(walker.buf[start:stop]))
-        if act == Act.DUMMY:
-            return self._dummy(walker, rule, own_vr)
-        raise Quarantined("unsupported", "the plan asks for an action that is not built", tag)
-
-    @staticmethod
-    def _compatible(vr: bytes, own: bytes) -> bool:
-        if own == b"SQ" or vr == b"SQ":
-            return False
-        return vr == b"UN" or vr in _MIXED.get(own, ()) or (vr in TEXT_VRS and own in TEXT_VRS)
+        if stop > len(buf):
+            raise Quarantined("too-large", "a UID of this length", tag)
+        return encode.element(walker.numbers, walker.explicit, tag, b"UI", self._uids(buf[start:stop]))
 
     def _uids(self, value: bytes) -> bytes:
-        return b"\\".join([self._uid(uid.strip(b" \0").decode("latin-1")) for uid in value.split(b"\\")])
+        if b"\\" not in value:
+            return self._uid(value.strip(b" \0").decode("latin-1")).encode("latin-1")
+        return b"\\".join([self._uids(uid) for uid in value.split(b"\\")])
 
-    def _uid(self, uid: str) -> bytes:
+    def _uid(self, uid: str) -> str:
         if not uid or uid.startswith(STANDARD_ROOT):
-            return uid.encode("latin-1")
+            return uid
         mapped = self.uids.get(uid)
         if mapped is None:
             mapped = self.uids[uid] = map_uid(self.uid_key, uid)
-        return mapped.encode()
+        return mapped
 
-    def _dummy(self, walker: Walker, rule: Rule, vr: bytes) -> bytes:
-        if vr == b"SQ":
-            items = [self._required(walker, rule.child)] if rule.child is not None else []
-            return encode.sequence(walker.numbers, walker.explicit, rule.tag, items)
-        value = rule.dummy if rule.dummy is not None else dummy_value(rule.tag, rule.vr)
-        return encode.element(walker.numbers, walker.explicit, rule.tag, vr, value)
-
-    def _required(self, walker: Walker, node: Node) -> bytes:
-        """Write the item of a sequence that stands as a dummy: what its IOD requires, and no more."""
-        parts = []
-        for rule in node.required:
-            vr = rule.vr.encode()[:2]
-            if vr == b"SQ" or rule.type.startswith("1"):
-                parts.append(self._dummy(walker, rule, vr))
-            else:
-                parts.append(encode.element(walker.numbers, walker.explicit, rule.tag, vr, b""))
-        return b"".join(parts)
-
-    def _sequence(self, walker: Walker, element: Element, rule: Rule, charset: tuple[str, ...], base: int, depth: int) -> bytes | None:
-        tag, vr, begin, start, stop, end, _ = element
+    def _sequence(
+        self, walker: Walker, element: Element, rule: Rule, charset: Charset, base: int, depth: int
+    ) -> bytes | None:
+        tag, vr, _, start, stop, end, _ = element
         if vr not in (b"SQ", b"UN", b"") or rule.child is None:
             self.cleaned += 1
-            return self._instead(walker, rule)
+            self.counts[rule.on_hit] += 1
+            return stand_in(walker.numbers, walker.explicit, rule, rule.on_hit)
         if start == stop:
             return None
         inner, items = walker.sequence(element, depth)
         new: list[bytes] = []
         changed = False
         buf = walker.buf
-        for item_begin, item_start, _, item_end, elements in items:
+        for item_begin, _, _, item_end, elements in items:
             body = self._body(inner, elements, rule.child, charset, base, depth + 1)
             if body is None:
                 new.append(buf[item_begin:item_end])
@@ -292,17 +328,7 @@ class Rewriter:
             return encode.header(walker.numbers, walker.explicit, tag, vr or b"SQ", UNDEFINED) + content
         return encode.header(walker.numbers, walker.explicit, tag, vr or b"SQ", len(content)) + content
 
-    def _instead(self, walker: Walker, rule: Rule) -> bytes:
-        """Return what stands for a value that may not stay, by the attribute's Type."""
-        self.counts[rule.on_hit] += 1
-        if rule.on_hit == Act.REMOVE:
-            return b""
-        vr = rule.vr.encode()[:2]
-        if rule.on_hit == Act.EMPTY:
-            return encode.element(walker.numbers, walker.explicit, rule.tag, vr, b"")
-        return self._dummy(walker, rule, vr)
-
-    def _harvest_inside(self, walker: Walker, element: Element, charset: tuple[str, ...], depth: int) -> None:
+    def _harvest_inside(self, walker: Walker, element: Element, charset: Charset, depth: int) -> None:
         """Collect identifying values from a sequence that goes; one that cannot be read goes unread."""
         if element[4] > len(walker.buf):
             return
@@ -318,3 +344,21 @@ class Rewriter:
                     self.harvest.raw.append((kind, walker.buf[nested[3] : nested[4]], charset))
                 if nested[1] == b"SQ" or nested[6] is not None:
                     self._harvest_inside(inner, nested, charset, depth + 1)
+
+
+def _insert(waiting: list[tuple[int, Any]], tag: int, out: list[Piece]) -> int:
+    """Put out what is due before `tag`; return the tag of what is due next."""
+    while waiting[0][0] < tag:
+        new = waiting.pop(0)[1]
+        if isinstance(new, bytes):
+            out.append(new)
+        else:
+            out += new
+    return waiting[0][0]
+
+
+def _compatible(vr: bytes, own: bytes) -> bool:
+    """Whether a value sent under another VR than the dictionary's can still be judged as what it should be."""
+    if own == b"SQ" or vr == b"SQ":
+        return False
+    return vr == b"UN" or vr in _MIXED.get(own, ()) or (vr in TEXT_VRS and own in TEXT_VRS)

@@ -10,7 +10,7 @@ from . import markers, pixels
 from .actions import Piece, Rewriter
 from .errors import Quarantined
 from .pixelrisk import assess
-from .plan import Plan
+from .plan import Act, Plan
 from .search import find
 from .sinks import Sink
 from .source import Source
@@ -86,10 +86,12 @@ def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink) -> Repo
             break
         forced |= {hit[0] for hit in hits}
 
-    Verifier(plan, source.syntax, pseudonym, key, rewriter.uids).check(source, pieces, dict(marks), needles, rewriter.uids)
+    Verifier(plan, source.syntax, pseudonym, key, rewriter.uids).check(
+        source, pieces, dict(marks), needles, rewriter.uids
+    )
     meta = markers.file_meta(facts.sop_class, sop_uid, source.syntax)
     size = _write(source, [meta, *pieces], check, sink)
-    counts = {act.name.lower(): number for act, number in rewriter.counts.items()}
+    counts = {act.name.lower(): number for act, number in zip(Act, rewriter.counts, strict=True) if number}
     if rewriter.cleaned:
         counts["cleaned"] = rewriter.cleaned
     return Report(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import re
-from functools import lru_cache
 
 from .. import __version__
 from .encode import element, item, sequence
@@ -40,15 +39,20 @@ def find_mark(contributing_equipment: bytes) -> str | None:
 
 def elements(plan: Plan, syntax: Syntax, uid_key: bytes, sop_uid: str) -> list[tuple[int, bytes]]:
     """Return the marks of an instance as encoded elements, by tag."""
-    before, after, rest = _template(plan.profile, plan.digest, plan.method_codes, syntax)
+    key = (plan.digest, plan.profile, syntax.uid)
+    template = _templates.get(key)
+    if template is None:
+        template = _templates[key] = _template(plan, syntax)
+    before, after, rest = template
     equipment = before + mark(uid_key, sop_uid).encode() + after
     return sorted([*rest, (0x0018A001, equipment)])
 
 
-@lru_cache(maxsize=256)
-def _template(
-    profile: str, digest: str, method_codes: tuple[tuple[str, str, str], ...], syntax: Syntax
-) -> tuple[bytes, bytes, list[tuple[int, bytes]]]:
+_Template = tuple[bytes, bytes, list[tuple[int, bytes]]]
+_templates: dict[tuple[str, str, str], _Template] = {}
+
+
+def _template(plan: Plan, syntax: Syntax) -> _Template:
     """Encode the marks around a place for the 32 digits of the keyed mark."""
     numbers = LITTLE if syntax.little else BIG
 
@@ -65,19 +69,19 @@ def _template(
         )
 
     place = b"#" * 32
-    method = f"orthanc-deid {__version__} {profile}"[:64].encode("ascii", "replace")
+    method = f"orthanc-deid {__version__} {plan.profile}"[:64].encode("ascii", "replace")
     body = b"".join(
         (
             write(0x00080070, b"LO", MANUFACTURER),
             write(0x00081090, b"LO", MANUFACTURER),
             write(0x00181020, b"LO", __version__.encode()),
-            write(0x0018A003, b"ST", b"orthanc-deid mark " + place + b" plan " + digest[:32].encode()),
+            write(0x0018A003, b"ST", b"orthanc-deid mark " + place + b" plan " + plan.digest[:32].encode()),
             sequence(numbers, syntax.explicit, 0x0040A170, [code("109104", "DCM", "De-identifying Equipment")]),
         )
     )
     equipment = write(0x0018A001, b"SQ", item(numbers, body))
     before, after = equipment.split(place)
-    codes = [code(*method_code) for method_code in method_codes]
+    codes = [code(*method_code) for method_code in plan.method_codes]
     return (
         before,
         after,
@@ -98,12 +102,17 @@ def file_meta(sop_class: str, sop_uid: str, syntax: Syntax) -> bytes:
 
     body = b"".join(
         (
-            write(0x00020001, b"OB", b"\0\1"),
+            _META_VERSION,
             write(0x00020002, b"UI", sop_class.encode()),
             write(0x00020003, b"UI", sop_uid.encode()),
             write(0x00020010, b"UI", syntax.uid.encode()),
-            write(0x00020012, b"UI", IMPLEMENTATION_CLASS),
-            write(0x00020013, b"SH", IMPLEMENTATION_VERSION),
+            _META_IMPLEMENTATION,
         )
     )
     return b"\0" * 128 + b"DICM" + write(0x00020000, b"UL", LITTLE.long.pack(len(body))) + body
+
+
+_META_VERSION = element(LITTLE, True, 0x00020001, b"OB", b"\0\1")
+_META_IMPLEMENTATION = element(LITTLE, True, 0x00020012, b"UI", IMPLEMENTATION_CLASS) + element(
+    LITTLE, True, 0x00020013, b"SH", IMPLEMENTATION_VERSION
+)

@@ -99,7 +99,9 @@ def hidden_bits(source: Source) -> Any | None:
     if source.fragments is not None or allocated not in (8, 16, 32):
         return None
     if facts.number(0x00280102) not in (None, stored - 1):
-        raise Quarantined("pixels-not-cleaned", "High Bit is not Bits Stored - 1: bits below or above may be text", 0x00280102)
+        raise Quarantined(
+            "pixels-not-cleaned", "High Bit is not Bits Stored - 1: bits below or above may be text", 0x00280102
+        )
     import numpy
 
     order = "<" if source.syntax.little else ">"
@@ -114,7 +116,9 @@ def hidden_bits(source: Source) -> Any | None:
             # Signed images of some senders leave the sign unextended: then the bits above are all zero.
             if signed and pixels.min() >= 0 and int(pixels.max()) < 1 << stored:
                 return
-            raise Quarantined("pixels-not-cleaned", "bits are set above Bits Stored: there may be an overlay", PIXEL_DATA)
+            raise Quarantined(
+                "pixels-not-cleaned", "bits are set above Bits Stored: there may be an overlay", PIXEL_DATA
+            )
 
     return check
 
@@ -132,7 +136,9 @@ def _encapsulated(source: Source, pixels: Fragments) -> dict[int, list[Piece]]:
         parts = streams.clean(stream, data, length)
         bits = streams.precision(stream, data)
         if bits is not None and bits > stored and stored < allocated:
-            raise Quarantined("pixels-not-cleaned", "the stream has more bits than Bits Stored: there may be an overlay", PIXEL_DATA)
+            raise Quarantined(
+                "pixels-not-cleaned", "the stream has more bits than Bits Stored: there may be an overlay", PIXEL_DATA
+            )
         cleaned.append(None if parts is None else _pieces(parts, data, fragments))
         if parts is not None:
             _prove(stream, parts, data, length)
@@ -233,6 +239,6 @@ def _rebuilt(
     }
     for tag, numbers in ((EXTENDED_OFFSETS, offsets), (EXTENDED_LENGTHS, lengths)):
         if source.facts.element(tag) is not None:
-            value = b"".join([number.to_bytes(8, "little") for number in numbers])
-            replaced[tag] = [encode.element(LITTLE, source.syntax.explicit, tag, b"OV", value)]
+            packed = b"".join([number.to_bytes(8, "little") for number in numbers])
+            replaced[tag] = [encode.element(LITTLE, source.syntax.explicit, tag, b"OV", packed)]
     return replaced

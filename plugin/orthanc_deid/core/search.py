@@ -3,51 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
-from .actions import Kept
+from .actions import Kept, KeptValues
 from .text import decode
 from .uids import STANDARD_ROOT
 from .values import Needles, identifying
 
-_NUMBERS = (b"DS", b"IS")
-_BINARY = (b"OB", b"OW", b"UN")
 _UID_LIKE = re.compile(rb"(?<![\d.])[0-2](?:\.\d+){6,}")
 
 
-def find(kept: Iterable[Kept], needles: Needles, uids: Iterable[str]) -> list[Kept]:
+def find(kept: KeptValues, needles: Needles, uids: Collection[str]) -> list[Kept]:
     """Return the kept values that hold a value of the subject's, or a UID of the source's (or that looks like one).
 
     Attributes whose very values are being kept by the plan (an institution's name under Retain Institution Identity)
-    are exempt, at exactly those elements.
+    are exempt, at exactly those elements. UIDs of the standard's are digits and dots, in which any short id would be
+    found: they are only compared with the source's UIDs.
     """
-    words: list[Kept] = []
-    numbers: list[Kept] = []
-    hits: list[Kept] = []
-    for one in kept:
-        vr = one[2]
-        if vr in _NUMBERS:
-            numbers.append(one)
-        elif vr in _BINARY:
-            if needles.in_bytes(one[3]) and one[1] not in identifying():
-                hits.append(one)
-        else:
-            words.append(one)
+    words, numbers, constants, binary = kept
+    hits = [one for one in binary if one[1] not in identifying() and needles.in_bytes(one[3])]
     spread = b"\\".join([one[3] for one in numbers]).replace(b" ", b"").replace(b"\0", b"").split(b"\\")
     if needles.in_numbers(spread):
         hits += [one for one in numbers if needles.hit(one[3].decode("latin-1"), "DS", one[1])]
+    for one in constants:
+        for uid in one[3].split(b"\\"):
+            if uid.rstrip(b" \0").decode("latin-1") in uids:
+                hits.append(one)
     low = b"\n".join([one[3] for one in words]).lower()
+    if not low.isascii() or b"\x1b" in low or needles.wide:
+        suspects = words  # other letters than ASCII's need decoding to be compared
+    else:
+        candidates = needles.candidates(low)
+        candidates += [uid.encode("latin-1") for uid in uids if uid.encode("latin-1") in low]
+        if b"" in candidates or _UID_LIKE.search(low):
+            suspects = words
+        elif candidates:
+            suspects = [one for one in words if any(needle in one[3].lower() for needle in candidates)]
+        else:
+            return hits
     sought = [uid.encode("latin-1") for uid in uids if len(uid) >= 8]
-    if (
-        not low.isascii()
-        or b"\x1b" in low
-        or needles.wide
-        or needles.maybe(low)
-        or any(uid in low for uid in sought)
-        or _UID_LIKE.search(low)
-    ):
-        hits += [one for one in words if _tells(one, needles, sought)]
-    return hits
+    return hits + [one for one in suspects if _tells(one, needles, sought)]
 
 
 def _tells(one: Kept, needles: Needles, uids: list[bytes]) -> bool:
@@ -56,8 +51,6 @@ def _tells(one: Kept, needles: Needles, uids: list[bytes]) -> bool:
         return False
     if any(uid in value for uid in uids):
         return True
-    if vr == b"UI":  # a constant of the standard's: digits and dots, in which any short id would be found
-        return False
     if any(not found.startswith(STANDARD_ROOT.encode()) for found in _UID_LIKE.findall(value)):
         return True
     return needles.hit(decode(value, charset).strip(" \0"), vr.decode("ascii"), tag)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import zlib
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import Quarantined, Rejected
+from .standard import attribute
 from .syntax import LITTLE, Syntax, syntaxes
 from .text import decode, encodings
 from .walk import ITEM, PIXEL_DATA, SEQUENCE_END, UNDEFINED, Element, Short, Walker, fault, put_in_order
@@ -28,18 +30,16 @@ BULK_BYTES = 1 << 20
 DICOMDIR = "1.2.840.10008.1.3.10"
 
 
-@dataclass(frozen=True, slots=True)
 class Segment:
-    """A run of elements in one buffer; `base` is the buffer's place in the source."""
+    """A run of elements in one buffer; `base` is the buffer's place in the source, positions count in `buf`."""
 
-    base: int
-    walker: Walker
-    elements: list[Element]
+    __slots__ = ("base", "buf", "elements", "walker")
 
-    @property
-    def buf(self) -> bytes:
-        """The bytes that the positions in `elements` count in."""
-        return self.walker.buf
+    def __init__(self, base: int, walker: Walker, elements: list[Element]) -> None:
+        self.base = base
+        self.walker = walker
+        self.elements = elements
+        self.buf = walker.buf
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,43 +59,54 @@ class Facts:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._places = {element[0]: (segment, element) for segment in source.segments for element in segment.elements}
-        if source.fragments:
-            self._places.setdefault(source.fragments.tag, (None, None))  # type: ignore[arg-type]
+        self._places = [(segment, {element[0]: element for element in segment.elements}) for segment in source.segments]
         self.transfer_syntax = source.syntax.uid
-        self._charset: tuple[str, ...] | None = None
+        self._texts: dict[int, str | None] = {}
+        self.charset: tuple[str, ...] = encodings(self.raw(0x00080005) or b"")
+        """The Python encodings that Specific Character Set (0008,0005) stands for."""
 
     @property
     def tags(self) -> set[int]:
         """The tags of the top level."""
-        return set(self._places)
+        tags = {tag for _, elements in self._places for tag in elements}
+        if self._source.fragments is not None:
+            tags.add(self._source.fragments.tag)
+        return tags
 
-    @property
-    def charset(self) -> tuple[str, ...]:
-        """The Python encodings that Specific Character Set (0008,0005) stands for."""
-        if self._charset is None:
-            self._charset = encodings(self.raw(0x00080005) or b"")
-        return self._charset
+    def between(self, first: int, last: int) -> list[int]:
+        """The tags of the top level from `first` up to `last`."""
+        found = []
+        for segment, _ in self._places:
+            at = bisect_left(segment.elements, (first,))
+            while at < len(segment.elements) and segment.elements[at][0] <= last:
+                found.append(segment.elements[at][0])
+                at += 1
+        return found
 
     def element(self, tag: int) -> tuple[Segment, Element] | None:
         """Return where an attribute stands, or None."""
-        place = self._places.get(tag)
-        return place if place and place[0] is not None else None
+        for segment, elements in self._places:
+            element = elements.get(tag)
+            if element is not None:
+                return segment, element
+        return None
 
     def raw(self, tag: int) -> bytes | None:
         """Return the bytes of a value, None where the attribute is missing; a bulk value comes cut to 1 MB."""
-        place = self.element(tag)
-        if place is None:
-            return None
-        segment, element = place
-        if element[4] <= len(segment.buf):
-            return segment.buf[element[3] : element[4]]
-        return self._source.read(segment.base + element[3], min(element[4] - element[3], BULK_BYTES))
+        for segment, elements in self._places:
+            element = elements.get(tag)
+            if element is not None:
+                if element[4] <= len(segment.buf):
+                    return segment.buf[element[3] : element[4]]
+                return self._source.read(segment.base + element[3], min(element[4] - element[3], BULK_BYTES))
+        return None
 
     def get(self, tag: int) -> str | None:
         """Return a text value, decoded and stripped, multiple values with backslashes; None where it is missing."""
-        raw = self.raw(tag)
-        return None if raw is None else decode(raw, self.charset).strip(" \0\r\n\t")
+        if tag not in self._texts:
+            raw = self.raw(tag)
+            self._texts[tag] = None if raw is None else decode(raw, self.charset).strip(" \0\r\n\t")
+        return self._texts[tag]
 
     def values(self, tag: int) -> list[str]:
         """Return the values of a text attribute; an empty list where it is missing or empty."""
@@ -103,16 +114,17 @@ class Facts:
         return [value.strip(" \0") for value in text.split("\\")] if text else []
 
     def number(self, tag: int) -> int | None:
-        """Return the first value of a US attribute or of an IS; None where it is missing or no number."""
+        """Return the first value of a US, SS or IS attribute; None where it is missing or no number.
+
+        Which of them it is says the data dictionary, as the stream may not (implicit VR, UN).
+        """
         place = self.element(tag)
-        if place is None:
+        entry = attribute(tag)
+        if place is None or entry is None:
             return None
-        segment, element = place
         raw = self.raw(tag) or b""
-        if element[1] in (b"US", b"SS", b"") and len(raw) in (2, 4, 6) and not raw.strip(b" \0").isdigit():
-            return int(segment.walker.numbers.short.unpack_from(raw)[0])
-        if element[1] in (b"US", b"SS") and len(raw) >= 2:
-            return int(segment.walker.numbers.short.unpack_from(raw)[0])
+        if entry.vr in ("US", "SS", "US or SS"):
+            return int(place[0].walker.numbers.short.unpack_from(raw)[0]) if len(raw) >= 2 else None
         try:
             return int(float(raw.split(b"\\")[0].strip(b" \0")))
         except (ValueError, OverflowError):
@@ -268,7 +280,10 @@ class Source:
         except Short:
             raise Quarantined("truncated", "the file meta information runs over the end") from None
         uid = self.meta.get(0x00020010, b"").strip(b" \0").decode("ascii", "replace")
-        if self.meta.get(0x00020002, b"").strip(b" \0") == DICOMDIR.encode() or head[pos : pos + 4] == b"\x04\x00\x00\x11":
+        if (
+            self.meta.get(0x00020002, b"").strip(b" \0") == DICOMDIR.encode()
+            or head[pos : pos + 4] == b"\x04\x00\x00\x11"
+        ):
             raise Rejected("dicomdir", "a DICOMDIR is no instance")
         if not uid:
             # PS3.10 asks for it; what comes without is one of the two that senders write without a header.

@@ -139,7 +139,7 @@ def _jpeg2000(data: bytes) -> list[Part]:
             break
         length = _LONG(data, pos + 6)[0]
         header_end, header, more = _j2k_segments(data, pos + 12, [], b"\x93")
-        removed = header_end - (pos + 12) - sum(end - begin for begin, end in header)  # type: ignore[misc]
+        removed = header_end - (pos + 12) - sum(end - begin for begin, end in header)
         if length:
             end = pos + length
         else:  # the last tile-part reaches to the end

@@ -32,7 +32,11 @@ def decode(raw: bytes, charset: tuple[str, ...]) -> str:
         from pydicom.charset import decode_bytes
 
         try:
-            return str(decode_bytes(raw, [name if name != "ascii" else "iso8859" for name in charset], {10, 12, 13, 92, 94, 61}))
+            return str(
+                decode_bytes(
+                    raw, [name if name != "ascii" else "iso8859" for name in charset], {10, 12, 13, 92, 94, 61}
+                )
+            )
         except (LookupError, UnicodeError):
             return raw.decode("latin-1")
     encoding = charset[0] if charset[0] != "ascii" else "latin-1"

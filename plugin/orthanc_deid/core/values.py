@@ -25,7 +25,20 @@ _TOKEN = re.compile(r"[^\W_]+")
 _DATE = re.compile(r"(\d{4})[-./]?(\d{2})[-./]?(\d{2})")
 _HONORIFICS = frozenset({"dr", "mr", "mrs", "ms", "prof", "md", "jr", "sr", "phd", "ii", "iii"})
 _NAMELESS = frozenset({"", "anonymous", "anonymized", "unknown", "none", "removed", "na", "n/a", "null", "test"})
-_MONTHS = "january february march april may june july august september october november december".split()
+_MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
 _NUMERIC = frozenset({"DS", "IS"})
 
 
@@ -97,7 +110,7 @@ def _known(raw: frozenset[tuple[str, bytes, tuple[str, ...]]]) -> Known:
             part = part.strip(" \0\r\n\t")
             if kind == "date":
                 found = _DATE.match(part)
-                if found and "0000" < found[1] and "00" < found[2] < "13" and "00" < found[3] < "32":
+                if found and found[1] > "0000" and "00" < found[2] < "13" and "00" < found[3] < "32":
                     values.add((kind, "".join(found.groups())))
             elif _SQUEEZE.sub("", part).casefold() not in _NAMELESS:
                 values.add((kind, part))
@@ -117,17 +130,15 @@ class Needle:
 class Needles:
     """Compiled needles of one subject."""
 
-    __slots__ = ("all", "dates", "plain", "squeezed", "wide", "whole")
+    __slots__ = ("all", "dates", "plain", "squeezed", "whole", "wide")
 
     def __init__(self, needles: Iterable[Needle], dates: dict[str, list[Needle]]) -> None:
         self.all = [*needles, *(needle for spellings in dates.values() for needle in spellings)]
         ascii_ = [needle for needle in self.all if needle.text.isascii()]
-        gated = {needle.text for gate, spellings in dates.items() if gate for needle in spellings}
-        self.plain = tuple({needle.text.encode() for needle in ascii_ if needle.text not in gated})
+        self.plain = tuple({needle.text.encode() for needle in ascii_ if needle.kind != "date"})
+        # A spelling can only stand where its year stands: so most texts need no search for thirty spellings.
         self.dates = tuple(
-            (gate.encode(), tuple({needle.text.encode() for needle in spellings}))
-            for gate, spellings in dates.items()
-            if gate
+            (gate.encode(), tuple({needle.text.encode() for needle in spellings})) for gate, spellings in dates.items()
         )
         # Ids and telephone numbers are also found where something parts their digits.
         self.squeezed = tuple(
@@ -142,22 +153,23 @@ class Needles:
             needle.text.encode() for needle in ascii_ if needle.text.isdigit() and len(needle.text) >= 6
         )
 
-    def maybe(self, low: bytes) -> bool:
-        """Whether text in lower case may hold a needle; may say yes too often, never no too often (of ASCII ones)."""
-        for needle in self.plain:
-            if needle in low:
-                return True
+    def candidates(self, low: bytes) -> list[bytes]:
+        """Return the ASCII needles that stand somewhere in text in lower case: every find is among them.
+
+        A find is only a hit once `hit` has judged it by word and attribute. Ids and telephone numbers count with what
+        parts their digits taken away; b"" says that one was found so.
+        """
+        found = [needle for needle in self.plain if needle in low]
         for gate, spellings in self.dates:
             if gate in low:
-                for needle in spellings:
-                    if needle in low:
-                        return True
+                found += [needle for needle in spellings if needle in low]
         if self.squeezed:
             tight = low.translate(None, b" \t-_./()+^,;:")
             for needle in self.squeezed:
                 if needle in tight:
-                    return True
-        return False
+                    found.append(b"")
+                    break
+        return found
 
     def in_numbers(self, numbers: Iterable[bytes]) -> bool:
         """Whether one of the numbers (values of DS and IS) is an id, a telephone number or a date of the subject.
@@ -293,7 +305,7 @@ def _plain_letters(text: str) -> Iterator[str]:
 
 @lru_cache(maxsize=4096)
 def _spellings(date: str) -> tuple[tuple[str, Needle], ...]:
-    """Return the ways a date YYYYMMDD is written, each with a part that it always holds ("" where there is none)."""
+    """Return the ways a date YYYYMMDD is written, each with a part that it always holds: the year."""
     year, month, day = date[:4], date[4:6], date[6:]
     m, d, yy = str(int(month)), str(int(day)), year[2:]
     name = _MONTHS[int(month) - 1]
@@ -311,5 +323,5 @@ def _spellings(date: str) -> tuple[tuple[str, Needle], ...]:
             brief |= {f"{b}{s}{a}{s}{yy}", f"{a}{s}{b}{s}{yy}", f"{yy}{s}{a}{s}{b}"}
     return (
         *((year, Needle(text, "any" if text == date else "word", "date")) for text in sorted(full)),
-        *(("", Needle(text, "word", "date")) for text in sorted(brief)),
+        *((yy, Needle(text, "word", "date")) for text in sorted(brief)),
     )

@@ -10,20 +10,21 @@ from collections.abc import Callable
 from copy import copy
 from struct import Struct
 
-from .actions import Kept, Piece, hot
-from .dummies import dummy_value
+from .actions import DESCEND, KEEP, MADE, PSEUDONYM, REMOVE, UID, HotNode, KeptValues, Piece, hot, stand_in
 from .errors import Quarantined
 from .markers import MARK_TAGS
-from .plan import Act, Node, Plan, Rule
+from .plan import Node, Plan
 from .search import find
 from .source import Source
-from .syntax import Syntax
+from .syntax import BIG, LITTLE, Syntax
 from .text import encodings
 from .uids import STANDARD_ROOT, map_uid
 from .values import Needles
 
 _LONG_FORM = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+
+
+_STANDARD = STANDARD_ROOT.encode()
 
 
 def _failed(tag: int, what: str) -> Quarantined:
@@ -36,15 +37,18 @@ class Verifier:
     def __init__(self, plan: Plan, syntax: Syntax, pseudonym: bytes, uid_key: bytes, uids: dict[str, str]) -> None:
         self.plan = plan
         self.explicit = syntax.explicit
-        order = "<" if syntax.little else ">"
+        self.numbers = LITTLE if syntax.little else BIG
+        order = self.numbers.order
         self.short = Struct(order + "HH2sH").unpack_from
         self.plain = Struct(order + "HHL").unpack_from
         self.length = Struct(order + "L").unpack_from
         self.pseudonym = pseudonym
         self.allowed = {map_uid(uid_key, uid).encode() for uid in uids}
-        self.kept: list[Kept] = []
+        self.kept: KeptValues = ([], [], [], [])
 
-    def check(self, source: Source, pieces: list[Piece], marks: dict[int, bytes], needles: Needles, uids: dict[str, str]) -> None:
+    def check(
+        self, source: Source, pieces: list[Piece], marks: dict[int, bytes], needles: Needles, uids: dict[str, str]
+    ) -> None:
         """Walk the data set that `pieces` make up; raises Quarantined `verify-failed` or `value-left`."""
         output = _Output(source, pieces)
         marks = dict(marks)
@@ -58,19 +62,26 @@ class Verifier:
                 continue
             # The value of the element at `pos` lies behind this run: a large value, or pixels.
             tag, vr, start, length = self._header(output.read(base + pos, min(12, output.size - base - pos)), 0)
-            end = output.fragments_end(base + pos + start, tag, self.plain) if length == 0xFFFFFFFF else base + pos + start + length
+            end = (
+                output.fragments_end(base + pos + start, tag, self.plain)
+                if length == 0xFFFFFFFF
+                else base + pos + start + length
+            )
             if tag <= last or end > output.size:
                 raise _failed(tag, "the output's elements are out of order or cut off")
-            act, own_vr, check, _ = hot(self.plan.root)[tag]
-            if act != Act.KEEP:
+            does, own_vr, check, kind, *_ = self._rules(self.plan.root)[tag]
+            if does != KEEP:
                 raise _failed(tag, "a large value stayed that the plan does not keep")
-            if tag not in _PIXELS and check is not None:
-                self.kept.append(((base, pos), tag, own_vr, output.read(base + pos + start, length), charset))
+            if check is not None:
+                self.kept[kind].append(((base, pos), tag, own_vr, output.read(base + pos + start, length), charset))
             base, last = end, tag
         if marks:
             raise _failed(next(iter(marks)), "a mark is missing")
         for _, tag, _, _, _ in find(self.kept, needles, uids):
             raise Quarantined("value-left", "a value of the subject's stands in what is kept", tag)
+
+    def _rules(self, node: Node) -> HotNode:
+        return hot(node, self.numbers, self.explicit)
 
     def _header(self, buf: bytes, pos: int) -> tuple[int, bytes, int, int]:
         if not self.explicit:
@@ -96,8 +107,8 @@ class Verifier:
 
         At the top level it ends before the first element whose value is not in `buf`.
         """
-        rules = hot(node)
-        keep = self.kept.append
+        rules = self._rules(node)
+        kept = self.kept
         explicit, short = self.explicit, self.short
         while pos < stop:
             if explicit and pos + 8 <= stop:
@@ -119,7 +130,7 @@ class Verifier:
             if tag <= last:
                 raise _failed(tag, "the output's elements are out of order")
             end = start + length
-            act, own_vr, check, rule = rules[tag]
+            does, own_vr, check, kind, _, made, rule = rules[tag]
             if length == 0xFFFFFFFF:
                 if own_vr != b"SQ" and vr != b"SQ":
                     break
@@ -127,18 +138,33 @@ class Verifier:
             if end > stop:
                 break
             last = tag
-            if act == 0:
+            if does == KEEP:
                 if check is not None:
-                    keep(((pos, depth), tag, own_vr, buf[start:end], charset))
+                    kept[kind].append(((pos, depth), tag, own_vr, buf[start:end], charset))
                     if tag == 0x00080005:
                         charset = encodings(buf[start:end])
             elif marks is not None and tag in marks:
                 if buf[pos:end] != marks.pop(tag):
                     raise _failed(tag, "a mark is not what it should be")
-            elif act == Act.REMOVE or tag in MARK_TAGS:
+            elif does == REMOVE or tag in MARK_TAGS:
                 raise _failed(tag, "an attribute stayed that the plan removes")
-            elif length:
-                self._value(buf, start, end, tag, vr, act, own_vr, rule, charset, depth)
+            elif not length:
+                pass
+            elif does == MADE:
+                if buf[pos:end] != made:
+                    raise _failed(tag, "the value is not what the plan makes of it")
+            elif does == UID:
+                if buf[start:end].rstrip(b"\0") not in self.allowed:
+                    for uid in buf[start:end].rstrip(b"\0").split(b"\\"):
+                        if uid and uid not in self.allowed and not uid.startswith(_STANDARD):
+                            raise _failed(tag, "a UID is not what the key gives")
+            elif does == PSEUDONYM:
+                if buf[start:end].rstrip(b" ") != self.pseudonym:
+                    raise _failed(tag, "the pseudonym is not the subject's")
+            elif does == DESCEND and rule.child is not None and vr in (b"SQ", b"UN", b""):
+                self._items(buf, start, end, rule.child, charset, depth, vr == b"UN")
+            elif buf[pos:end] != stand_in(self.numbers, explicit, rule, rule.on_hit):
+                raise _failed(tag, "a sequence stayed that the plan does not keep")
             pos = end
         else:
             return pos, last
@@ -146,59 +172,18 @@ class Verifier:
             raise _failed(0, "the output's elements run over their item")
         return pos, last
 
-    def _value(self, buf, start, end, tag, vr, act, own_vr, rule, charset, depth) -> None:  # type: ignore[no-untyped-def]
-        if own_vr == b"SQ":
-            if rule.child is None or act not in (Act.DESCEND, Act.DUMMY):
-                raise _failed(tag, "a sequence stayed that the plan does not keep")
-            if act == Act.DUMMY:
-                self._made_up(buf, start, end, rule)
-            else:
-                self._items(buf, start, end, rule.child, charset, depth, vr == b"UN")
-            return
-        value = buf[start:end].rstrip(b" \0")
-        if act == Act.PSEUDONYM:
-            fine = value == self.pseudonym
-        elif own_vr == b"UI" and act in (Act.UID, Act.DUMMY):
-            fine = all(
-                not uid or uid in self.allowed or uid.startswith(STANDARD_ROOT.encode()) for uid in value.split(b"\\")
-            )
-        else:
-            fine = act == Act.DUMMY and value == _dummy(rule)
-        if not fine:
-            raise _failed(tag, "the value is not what the plan makes of it")
-
-    def _made_up(self, buf: bytes, pos: int, end: int, rule: Rule) -> None:
-        """Check the one item of a sequence that stands as a dummy: nothing in it is anybody's."""
-        required = rule.child.required if rule.child is not None else ()
-        group, number, length = self.plain(buf, pos)
-        pos += 8
-        if (group, number) != (0xFFFE, 0xE000) or pos + length != end:
-            raise _failed(rule.tag, "a made-up sequence is not what it should be")
-        for wanted in required:
-            tag, vr, start, length = self._header(buf, pos)
-            pos = start + length
-            if tag != wanted.tag or pos > end:
-                raise _failed(tag, "a made-up sequence is not what it should be")
-            if not length and wanted.act != Act.DUMMY:
-                continue
-            if wanted.vr == "SQ":
-                self._made_up(buf, start, pos, wanted)
-            elif buf[start:pos].rstrip(b" \0") != _dummy(wanted):
-                raise _failed(tag, "a made-up value is not what it should be")
-        if pos != end:
-            raise _failed(rule.tag, "a made-up sequence holds too much")
-
     def _items(self, buf, start, end, node, charset, depth, unknown) -> None:  # type: ignore[no-untyped-def]
         if unknown:
             # What a UN holds is in implicit VR little endian, or in the file's own encoding where that fails.
             inner = copy(self)
-            inner.explicit, inner.plain, inner.length = False, _LITTLE, _LITTLE_LENGTH
-            kept = len(self.kept)
+            inner.explicit, inner.numbers, inner.plain, inner.length = False, LITTLE, _LITTLE, _LITTLE_LENGTH
+            kept = [len(values) for values in self.kept]
             try:
                 inner._items(buf, start, end, node, charset, depth, False)
                 return
             except Quarantined:
-                del self.kept[kept:]
+                for values, before in zip(self.kept, kept, strict=True):
+                    del values[before:]
         pos = start
         while pos < end:
             if pos + 8 > end:
@@ -244,11 +229,6 @@ class Verifier:
         raise _failed(0, "a sequence of the output has no end")
 
 
-def _dummy(rule: Rule) -> bytes:
-    made = rule.dummy if rule.dummy is not None else dummy_value(rule.tag, rule.vr)
-    return made.rstrip(b" \0")
-
-
 _LITTLE_LENGTH = Struct("<L").unpack_from
 _LITTLE: Callable[..., tuple[int, int, int]] = Struct("<HHL").unpack_from
 
@@ -290,7 +270,9 @@ class _Output:
                 continue
             skip = max(0, position - begin)
             take = min(size, position + length - begin) - skip
-            parts.append(piece[skip : skip + take] if isinstance(piece, bytes) else self.source.read(piece[0] + skip, take))
+            parts.append(
+                piece[skip : skip + take] if isinstance(piece, bytes) else self.source.read(piece[0] + skip, take)
+            )
         return b"".join(parts)
 
     def fragments_end(self, position: int, tag: int, unpack: Callable[..., tuple[int, int, int]]) -> int:

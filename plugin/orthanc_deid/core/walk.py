@@ -14,6 +14,7 @@ one with no elements.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from struct import error as StructError
 
 from .errors import Quarantined
@@ -37,7 +38,7 @@ MAX_DEPTH = 128
 """Sequences nested deeper than this are refused: a bound for time and for Python's stack."""
 
 
-class Short(Exception):  # noqa: N818 - a signal to read on, not an error in itself
+class Short(Exception):
     """The buffer ends within an element: the caller reads more of the source, or there is no more to read."""
 
 
@@ -242,7 +243,7 @@ class Walker:
 def put_in_order(elements: list[Element]) -> None:
     """Sort elements by tag (PS3.5 7.1), in place; an attribute that stands there twice is a fault."""
     elements.sort(key=_tag)
-    for before, after in zip(elements, elements[1:], strict=False):
+    for before, after in pairwise(elements):
         if before[0] == after[0]:
             raise fault(after[0], "the attribute stands there twice")
 
