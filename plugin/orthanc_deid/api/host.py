@@ -1,0 +1,46 @@
+"""What the routes need of the service."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from fastapi import Request
+
+from orthanc_deid.config import Config
+from orthanc_deid.pipeline.jobs import Jobs
+from orthanc_deid.store import Store
+
+
+class Service(Protocol):
+    """The running service, as the routes see it."""
+
+    config: Config
+    store: Store
+    jobs: Jobs
+
+    def nudge(self) -> None:
+        """Look for new work now."""
+
+    def health(self) -> dict[str, Any]:
+        """Return how the service is, without ids or values."""
+
+    def render_metrics(self) -> bytes:
+        """Return the metrics as Prometheus reads them."""
+
+    def release(self, project: str, out_study: str) -> bool:
+        """Release what is ready of a study, also one that is held; False when nothing was ready."""
+
+    def hold(self, project: str, out_study: str) -> bool:
+        """Keep a study back until it is released; False when there is no such study."""
+
+    def retry(self, ledger_id: int) -> bool:
+        """De-identify an instance from quarantine again; False when it is not held."""
+
+    def exclude(self, ledger_id: int) -> bool:
+        """Leave an instance from quarantine out for good; False when it is not held."""
+
+
+def service_of(request: Request) -> Service:
+    """Return the service of the application that a request came to."""
+    service: Service = request.app.state.service
+    return service

@@ -1,0 +1,136 @@
+"""The bodies that the routes take, and the answers that they give, as the OpenAPI document shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+ORTHANC_ID = r"^[0-9a-f]{8}(-[0-9a-f]{8}){4}$"
+MAX_RESOURCES = 50_000
+"""Resources that one job may name; more are a query."""
+
+ProjectName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+OrthancId = Annotated[str, StringConstraints(pattern=ORTHANC_ID)]
+QueryValue = Annotated[str, StringConstraints(max_length=1024)]
+
+
+class Body(BaseModel):
+    """A body: strict types, and no key that means nothing."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class DeidentifyBody(Body):
+    """What to do with one resource of Orthanc's."""
+
+    Project: ProjectName = Field(description="The project that the research study is made for.")
+    DryRun: bool = Field(False, description="Only say what would happen: nothing is written or sent.")
+    Push: bool = Field(True, description="Send to the project's destinations; false: only keep the research copy.")
+
+
+class JobBody(DeidentifyBody):
+    """What to de-identify: resources of any level, or all that a query finds."""
+
+    Resources: list[OrthancId] | None = Field(
+        None, min_length=1, max_length=MAX_RESOURCES, description="Orthanc ids of patients, studies, series, instances."
+    )
+    Query: dict[str, QueryValue] | None = Field(
+        None, description="Attributes and patterns as in Orthanc's /tools/find; an empty query stands for everything."
+    )
+    Level: Literal["Patient", "Study", "Series", "Instance"] = Field("Study", description="The level of the query.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> JobBody:
+        if (self.Resources is None) == (self.Query is None):
+            raise ValueError("exactly one of Resources and Query must be given")
+        if self.Resources is not None and "Level" in self.model_fields_set:
+            raise ValueError("Level belongs to a Query; resources may be of any level")
+        return self
+
+
+class QuarantineBody(Body):
+    """What to do with an instance in quarantine."""
+
+    Action: Literal["retry", "exclude"] = Field(
+        description="retry: de-identify it again, after a change of the profile, say; exclude: it is left out for good."
+    )
+
+
+class Error(BaseModel):
+    """The answer of every route to what cannot be done."""
+
+    error: str = Field(description="What kind of error, in words that stay the same.")
+    detail: str | list[str] = Field(description="What exactly; never an attribute's value.")
+
+
+class Started(BaseModel):
+    """A job that was started."""
+
+    ID: str
+    Path: str
+
+
+class Job(BaseModel):
+    """A job, shaped like Orthanc's own."""
+
+    ID: str
+    Type: Literal["Deidentify", "DeidentifyDryRun"]
+    State: Literal["Pending", "Running", "Success", "Failure", "Paused"]
+    Progress: int = Field(ge=0, le=100)
+    Priority: int
+    CreationTime: str = Field(description="UTC, as Orthanc writes it: 20260105T094530.000000")
+    CompletionTime: str | None = None
+    Timestamp: str
+    EffectiveRuntime: float = Field(description="seconds")
+    ErrorCode: int = Field(description="Orthanc's codes: 0 success, 1 plugin, 7 nothing there, 37 cancelled")
+    ErrorDescription: str
+    Content: dict[str, Any] = Field(description="Counts of instances per outcome and per reason.")
+
+
+class Destination(BaseModel):
+    """How the instances for one destination stand."""
+
+    Name: str
+    Deliveries: dict[str, int] = Field(description="Deliveries by state.")
+
+
+class Project(BaseModel):
+    """A project: its settings without secrets, and how its work stands."""
+
+    Name: str
+    Settings: dict[str, Any]
+    Outcomes: dict[str, int] = Field(description="Instances by state.")
+    Reasons: dict[str, int] = Field(description="Instances that are held, rejected or refused, by reason.")
+    Backlog: int = Field(description="Instances without an outcome.")
+    OldestWaiting: float | None = Field(description="Seconds since the oldest of them came in.")
+    Throughput: float = Field(description="Instances confirmed per second, over the last five minutes.")
+    Destinations: list[Destination]
+
+
+class Study(BaseModel):
+    """A research study; everything here is pseudonymous."""
+
+    StudyInstanceUID: str
+    Pseudonym: str
+    State: str = Field(description="open, releasing, released or held")
+    LastArrival: str
+    Instances: dict[str, int] = Field(description="Instances by state.")
+    ResearchStudy: str | None = Field(description="Orthanc's id of the research copy, where the project keeps one.")
+
+
+class QuarantineItem(BaseModel):
+    """An instance that is held back, or that was refused."""
+
+    ID: int
+    Project: str
+    State: str
+    Reason: str | None
+    Meaning: str | None = Field(description="What the reason code means.")
+    Tag: str | None = Field(description="(gggg,eeee), where one attribute is the reason.")
+    Findings: Any = Field(description="Where and what, never the value.")
+    Created: str
+    Updated: str
+    Attempts: int
+    StudyInstanceUID: str | None = Field(description="Of the research study, where one was made.")
+    Pseudonym: str | None
