@@ -332,6 +332,20 @@ class Rewriter:
         """Collect identifying values from a sequence that goes; one that cannot be read goes unread."""
         if element[4] > len(walker.buf):
             return
+        # Slices of a series remove the same sequences again and again: what was found in them is remembered.
+        key = (walker.buf[element[2] : element[5]], walker.explicit, walker.numbers.order, charset)
+        found = _harvested.get(key)
+        if found is None:
+            before = len(self.harvest.raw)
+            self._harvest_items(walker, element, charset, depth)
+            if len(_harvested) >= _REMEMBERED:
+                _harvested.clear()
+            if len(key[0]) <= LARGE:
+                _harvested[key] = tuple(self.harvest.raw[before:])
+        else:
+            self.harvest.raw += found
+
+    def _harvest_items(self, walker: Walker, element: Element, charset: Charset, depth: int) -> None:
         try:
             inner, items = walker.sequence(element, depth)
         except (Quarantined, Short):
@@ -343,7 +357,11 @@ class Rewriter:
                 if kind is not None and nested[4] > nested[3]:
                     self.harvest.raw.append((kind, walker.buf[nested[3] : nested[4]], charset))
                 if nested[1] == b"SQ" or nested[6] is not None:
-                    self._harvest_inside(inner, nested, charset, depth + 1)
+                    self._harvest_items(inner, nested, charset, depth + 1)
+
+
+_REMEMBERED = 512
+_harvested: dict[tuple[bytes, bool, str, Charset], tuple[tuple[str, bytes, Charset], ...]] = {}
 
 
 def _insert(waiting: list[tuple[int, Any]], tag: int, out: list[Piece]) -> int:

@@ -15,12 +15,11 @@ from .search import find
 from .sinks import Sink
 from .source import Source
 from .uids import map_uid
-from .values import Known
+from .values import NOTHING_KNOWN, Known
 from .verify import Verifier
 from .walk import PIXEL_DATA
 
 _ROUNDS = 3
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Subject:
     uid_key: bytes
     date_offset: int = 0
     time_offset: int = 0
-    known: Known = Known()
+    known: Known = NOTHING_KNOWN
 
     def __repr__(self) -> str:
         return "Subject(…)"
@@ -52,7 +51,7 @@ class Report:
     sop_uid: str
     size: int
     counts: dict[str, int] = field(default_factory=dict)
-    harvested: Known = field(default=Known(), repr=False)
+    harvested: Known = field(default=NOTHING_KNOWN, repr=False)
 
 
 def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink) -> Report:
@@ -122,8 +121,7 @@ def _write(source: Source, pieces: list[Piece], check: Any, sink: Sink) -> int:
         offset, length = piece
         size += length
         if pixels[0] <= offset < pixels[1]:
-            for begin in range(offset, offset + length, _CHUNK):
-                chunk = source.read(begin, min(_CHUNK, offset + length - begin))
+            for chunk in source.chunks(offset, length):
                 check(chunk)
                 sink.write(chunk)
         else:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hmac
 import re
 
-from .. import __version__
+from orthanc_deid import __version__
+
 from .encode import element, item, sequence
 from .plan import Plan
 from .syntax import BIG, LITTLE, Syntax

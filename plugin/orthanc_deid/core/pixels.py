@@ -20,8 +20,6 @@ DOUBLE_PIXEL_DATA = 0x7FE00009
 EXTENDED_OFFSETS = 0x7FE00001
 EXTENDED_LENGTHS = 0x7FE00002
 
-_CHUNK = 1 << 20
-
 
 def prepare(source: Source) -> dict[int, list[Piece]]:
     """Return what stands in the output for the pixel attributes that change, by tag; raises Quarantined."""

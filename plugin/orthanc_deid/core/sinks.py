@@ -7,13 +7,11 @@ from typing import Any, Protocol
 
 from .source import Source
 
-_CHUNK = 1 << 20
-
 
 class Sink(Protocol):
     """Takes the output in order."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Take new bytes."""
 
     def copy(self, source: Source, offset: int, length: int) -> None:
@@ -26,9 +24,9 @@ class BytesSink:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Take new bytes."""
-        self._parts.append(data)
+        self._parts.append(bytes(data))
 
     def copy(self, source: Source, offset: int, length: int) -> None:
         """Take a range of the source."""
@@ -45,7 +43,7 @@ class FileSink:
     def __init__(self, file: Any) -> None:
         self._fd = file.fileno()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Take new bytes."""
         view = memoryview(data)
         while view:
@@ -61,7 +59,5 @@ class FileSink:
             if not done:
                 break
             offset, length = offset + done, length - done
-        while length:
-            size = min(length, _CHUNK)
-            self.write(source.read(offset, size))
-            offset, length = offset + size, length - size
+        for chunk in source.chunks(offset, length) if length else ():
+            self.write(chunk)

@@ -7,8 +7,10 @@ behind that value is a segment of its own. So a file of any size costs the memor
 from __future__ import annotations
 
 import os
+import threading
 import zlib
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,6 +240,25 @@ class Source:
             raise Quarantined("truncated", "the source ends within a value")
         return data
 
+    def chunks(self, offset: int, length: int) -> Iterator[memoryview]:
+        """Read a range in parts of at most 1 MB. Each part is only valid until the next is asked for.
+
+        The parts of a file come in one buffer: a new one of this size for each image would cost more than the reading.
+        """
+        if self._data is not None:
+            yield memoryview(self._data)[offset : offset + length]
+            return
+        buffer = _buffer()
+        while length:
+            part = buffer[: min(length, len(buffer))]
+            size = os.preadv(self._fd, [part], offset)  # type: ignore[arg-type]
+            if not size:
+                raise Quarantined("truncated", "the source ends within a value")
+            # Whole pixels only: an odd end is read again with the next part.
+            size -= size % 8 if size < length else 0
+            yield part[:size]
+            offset, length = offset + size, length - size
+
     def value(self, segment: Segment, element: Element) -> bytes:
         """Return the value of an element, wherever it lies."""
         if element[4] <= len(segment.buf):
@@ -385,6 +406,18 @@ class Source:
             items.append((pos, pos + 8, length))
             pos += 8 + length
         raise Quarantined("truncated", "the fragments of pixels have no end", tag)
+
+
+_local = threading.local()
+
+
+def _buffer() -> memoryview:
+    """Return this thread's buffer for reading."""
+    try:
+        return _local.buffer  # type: ignore[no-any-return]
+    except AttributeError:
+        _local.buffer = memoryview(bytearray(BULK_BYTES))
+        return _local.buffer  # type: ignore[no-any-return]
 
 
 def _wanted(element: Element) -> bool:

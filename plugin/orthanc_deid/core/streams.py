@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from itertools import pairwise
 from struct import Struct
 
 from .errors import Quarantined
@@ -192,12 +193,12 @@ def _rle(data: bytes, native_length: int) -> list[Part]:
         raise _bad("an RLE header that does not fit the image")
     want = native_length // count
     bounds = [*offsets[:count], len(data)]
-    if any(a >= b for a, b in zip(bounds, bounds[1:], strict=False)) or any(offsets[count:]):
+    if any(a >= b for a, b in pairwise(bounds)) or any(offsets[count:]):
         raise _bad("RLE segments out of order")
     parts: list[Part] = [(0, 64)]
     clean_ = True
     segments: list[tuple[int, int]] = []
-    for begin, limit in zip(bounds, bounds[1:], strict=False):
+    for begin, limit in pairwise(bounds):
         end = _rle_end(data, begin, limit, want)
         segments.append((begin, end))
         if data[end:limit] not in (b"", b"\0"):

@@ -25,9 +25,8 @@ def encodings(charset: bytes) -> tuple[str, ...]:
 
 def decode(raw: bytes, charset: tuple[str, ...]) -> str:
     """Decode a text value as its character set asks; bytes that do not fit become U+FFFD, never an error."""
-    if raw.isascii() and b"\x1b" not in raw:
-        if charset[0] not in ("iso2022_jp", "shift_jis"):
-            return raw.decode("ascii")
+    if raw.isascii() and b"\x1b" not in raw and charset[0] not in ("iso2022_jp", "shift_jis"):
+        return raw.decode("ascii")
     if b"\x1b" in raw:
         from pydicom.charset import decode_bytes
 

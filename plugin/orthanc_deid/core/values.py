@@ -87,6 +87,10 @@ class Known:
         return _compile(self)
 
 
+NOTHING_KNOWN = Known()
+"""What is known of a subject before the first object."""
+
+
 class Harvest:
     """Collects raw values while an object is walked."""
 

@@ -61,7 +61,7 @@ class Verifier:
                 base += pos
                 continue
             # The value of the element at `pos` lies behind this run: a large value, or pixels.
-            tag, vr, start, length = self._header(output.read(base + pos, min(12, output.size - base - pos)), 0)
+            tag, _, start, length = self._header(output.read(base + pos, min(12, output.size - base - pos)), 0)
             end = (
                 output.fragments_end(base + pos + start, tag, self.plain)
                 if length == 0xFFFFFFFF
