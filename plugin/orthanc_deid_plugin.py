@@ -26,7 +26,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import orthanc
 
@@ -167,6 +167,7 @@ class Service:
             self._command("serve"), stdin=subprocess.PIPE, env=self._environment, start_new_session=True
         )
         self._process = process
+        self.detail = "the service does not answer yet"
         try:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
@@ -238,14 +239,17 @@ class Service:
 
 
 def answer(output: Any, status: int, body: bytes, content_type: str | None = "application/json") -> None:
-    """Answer a request of Orthanc's; other statuses than 200 need another call than that."""
+    """Answer a request of Orthanc's. Other statuses than 200 take another call, which differs between its versions."""
     if status == 200:
         output.AnswerBuffer(body, content_type)
         return
-    if content_type and body:
-        output.SetHttpHeader("Content-Type", content_type)
-    text = body.decode("utf-8", errors="replace")
-    output.SendHttpStatus(status, text, len(body))
+    try:
+        # Orthanc calls this text/plain, and would send a Content-Type of ours as a second one.
+        output.SendHttpStatus(status, body)
+    except TypeError:  # plugin 4.0, which sends no Content-Type of its own
+        if body and content_type:
+            output.SetHttpHeader("Content-Type", content_type)
+        output.SendHttpStatus(status, body.decode("utf-8", errors="replace"), len(body))
 
 
 def on_health(output: Any, uri: str, **request: Any) -> None:
@@ -261,10 +265,12 @@ def on_request(output: Any, uri: str, **request: Any) -> None:
     if uri == "/deid/internal" or uri.startswith("/deid/internal/"):
         answer(output, 404, b'{"error": "not found", "detail": "there is no such route"}')
         return
-    query = urlencode(request.get("get") or {})
+    # Before 1.13 Orthanc hands the values of a query over as they came, since then decoded: what is encoded stays so.
+    given = request.get("get") or {}
+    query = "&".join(f"{quote(name, safe='%')}={quote(text, safe='%,:')}" for name, text in given.items())
     path = quote(uri, safe="/:@!$&'()*+,;=~-._") + ("?" + query if query else "")
-    given = {name.lower(): value for name, value in request["headers"].items()}
-    headers = {name: given[name] for name in PASSED_ON if name in given}
+    lower = {name.lower(): value for name, value in request["headers"].items()}
+    headers = {name: lower[name] for name in PASSED_ON if name in lower}
     body = request.get("body") if request["method"] in ("POST", "PUT") else None
     if isinstance(body, str):
         body = body.encode()

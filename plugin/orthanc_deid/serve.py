@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -78,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
         server.should_exit = True
         service.stop(STOP_SECONDS)
         api.join(2)
+        if begun.from_plugin:
+            # The plugin made this folder for this process alone, and may be gone itself.
+            shutil.rmtree(socket.parent, ignore_errors=True)
         service.store.close()
         last.cancel()
     return 1 if failed else 0
