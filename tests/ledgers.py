@@ -74,7 +74,7 @@ def finish(conn: Any, *outcomes: Outcome, now: float = 102.0) -> list[Finished]:
 def make_ready(conn: Any, *names: str, now: float = 100.0, **arguments: Any) -> list[int]:
     """Queue instances and bring them through; returns their ids in order."""
     added = add(conn, *names, now=now, **arguments)
-    claim(conn, now=now)
+    claim(conn, now=now, limit=1000)
     finish(conn, *(ready(row.id, name) for row, name in zip(added, names, strict=True)), now=now)
     return [row.id for row in added]
 

@@ -1,0 +1,142 @@
+"""The database opens safely: made once, migrated once, closed to others; its migrations make what the code expects."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from orthanc_deid.errors import StoreError
+from orthanc_deid.store import Store, ledger, meta
+from orthanc_deid.store.schema import metadata
+
+from tests.ledgers import add
+
+
+def open_and_write(path: str, name: str) -> None:
+    store = Store.open(path)
+    for number in range(20):
+        with store.begin() as conn:
+            add(conn, f"{name}-{number}")
+    store.close()
+
+
+def test_migrations_make_the_tables_that_the_queries_know(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "deid.sqlite3")
+    with store.read() as conn:
+        assert compare_metadata(MigrationContext.configure(conn), metadata) == []
+        made = {row.name: row.sql for row in conn.execute(sa.text("SELECT name, sql FROM sqlite_master"))}
+    store.close()
+    plain = sa.create_engine(f"sqlite:///{tmp_path / 'plain.sqlite3'}")
+    metadata.create_all(plain)
+    with plain.connect() as conn:
+        wanted = {row.name for row in conn.execute(sa.text("SELECT name FROM sqlite_master"))}
+    plain.dispose()
+    assert {name for name in made if not name.startswith(("alembic", "sqlite_autoindex_alembic"))} == wanted
+
+
+def test_the_file_is_its_owners_alone_and_durable(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "deid.sqlite3"
+    store = Store.open(path)
+    with store.begin() as conn:
+        meta.put(conn, "key", "value")
+        assert conn.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert conn.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert conn.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in path.parent.iterdir()}
+    store.close()
+    assert modes == {"deid.sqlite3": 0o600, "deid.sqlite3-wal": 0o600, "deid.sqlite3-shm": 0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_processes_that_open_a_new_database_at_once_all_can_write(tmp_path: Path) -> None:
+    path = str(tmp_path / "deid.sqlite3")
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=open_and_write, args=(path, f"p{number}")) for number in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * 3
+    store = Store.open(path)
+    with store.read() as conn:
+        assert ledger.counts(conn) == {"lung": {"queued": 60}}
+    store.close()
+
+
+def test_threads_that_write_wait_for_each_other(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "deid.sqlite3", busy_seconds=0.2)  # waiting is the lock's job, not SQLite's
+
+    def count() -> None:
+        for _ in range(25):
+            with store.begin() as conn:
+                meta.set_cursor(conn, meta.cursor(conn) + 1)
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with store.read() as conn:
+        assert meta.cursor(conn) == 200
+    store.close()
+
+
+def test_readers_see_one_state_and_never_wait(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "deid.sqlite3")
+    with store.begin() as conn:
+        meta.put(conn, "key", "old")
+    with store.read() as reader:
+        assert meta.get(reader, "key") == "old"
+        with store.begin() as writer:
+            meta.put(writer, "key", "new")
+        assert meta.get(reader, "key") == "old"
+    with store.read() as reader:
+        assert meta.get(reader, "key") == "new"
+    store.close()
+
+
+def test_a_transaction_inside_another_is_an_error_instead_of_a_deadlock(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "deid.sqlite3")
+    with store.begin(), pytest.raises(RuntimeError, match="inside"), store.begin():
+        pass
+    with store.begin() as conn:
+        meta.put(conn, "key", "value")
+    store.close()
+
+
+def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deid.sqlite3"
+    Store.open(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(StoreError, match="newer version"):
+        Store.open(path)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deid.sqlite3"
+    path.write_bytes(b"this is no database, but long enough to be looked at as one" * 99)
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store.open(path)
+
+
+@pytest.mark.parametrize(
+    "target", ["sqlite://", "sqlite:///:memory:", "nodatabase://host/name", "sqlite:////dev/null/x"]
+)
+def test_a_database_without_a_file_is_refused(target: str) -> None:
+    with pytest.raises(StoreError):
+        Store.open(target)
+
+
+def test_a_password_in_a_url_is_not_told() -> None:
+    with pytest.raises(StoreError) as caught:
+        Store.open("postgresql+psycopg://service:s3cret-77@127.0.0.1:1/deid")
+    assert "s3cret-77" not in str(caught.value)
