@@ -109,14 +109,21 @@ def _frame_of(name: str) -> bytes:
     return bytes(next(generate_frames(dataset.PixelData, number_of_frames=1))).rstrip(b"\0")
 
 
-def jpeg_2000(*, extra: Iterable[bytes] = ()) -> bytes:
-    """64 × 64, 16 bit signed, lossless (pydicom's MR_small); `extra` segments stand at the end of the main header."""
+def jpeg_2000(*, extra: Iterable[bytes] = (), comments: bool = True) -> bytes:
+    """64 × 64, 16 bit signed, lossless (pydicom's MR_small); `extra` segments stand at the end of the main header.
+
+    The file's own comment segment names its encoder; `comments=False` leaves it out.
+    """
     stream = _frame_of("MR_small_jp2klossless.dcm")
     start = stream.index(b"\xff\x4f\xff\x51")
     at = start + 2
+    head = stream[:at]
     while stream[at : at + 2] != b"\xff\x90":
-        at += 2 + struct.unpack(">H", stream[at + 2 : at + 4])[0]
-    return stream[:at] + b"".join(extra) + stream[at:]
+        end = at + 2 + struct.unpack(">H", stream[at + 2 : at + 4])[0]
+        if comments or stream[at + 1] != 0x64:
+            head += stream[at:end]
+        at = end
+    return head + b"".join(extra) + stream[at:]
 
 
 def jpeg_ls(*, extra: Iterable[bytes] = ()) -> bytes:

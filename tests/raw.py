@@ -132,7 +132,7 @@ def encode(elements: Iterable[El], form: Form | None = None) -> bytes:
             out += _tag(SEQUENCE_END, form) + b"\0\0\0\0"
         elif isinstance(el.value, list):
             undefined = el.undefined or form.undefined
-            body = _items(el, replace(form, explicit=False) if el.as_un else form, undefined)
+            body = _items(el, replace(form, explicit=False, little=True) if el.as_un else form, undefined)
             vr = "UN" if el.as_un else "SQ"
             out += _header(el.tag, vr, UNDEFINED if undefined else len(body), form) + body
         else:
@@ -255,7 +255,7 @@ def _element(data: bytes, at: int, end: int, form: Form) -> tuple[El, int]:
         fragments, at = _fragments(data, at, form)
         return El(tag, vr, fragments=fragments), at
     if vr == "SQ" or length == UNDEFINED or (not form.explicit and _is_sequence(tag, data[at : at + 4], form)):
-        inside = replace(form, explicit=False) if vr == "UN" else form
+        inside = replace(form, explicit=False, little=True) if vr == "UN" else form
         items, at = _read_items(data, at, end if length == UNDEFINED else at + length, inside, length == UNDEFINED)
         return El(tag, "SQ" if vr != "UN" else "UN", items), at
     if at + length > end:
