@@ -30,6 +30,7 @@ _PLACE = re.compile(r"(?:peer:)?[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CLASS = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,79}")
 _STATE = re.compile(r"Pending|Running|Paused|Success|Failure|[a-z][a-z-]{0,19}")
+_VERSION = re.compile(r"[0-9]+(?:\.[0-9a-z]+){1,4}(?:[+-][0-9A-Za-z.]{1,20})?")
 _TAG = re.compile(r"\([0-9a-f]{4},[0-9a-f]{4}\)")
 
 FIELDS: Mapping[str, re.Pattern[str] | str] = {
@@ -65,7 +66,7 @@ FIELDS: Mapping[str, re.Pattern[str] | str] = {
     "tag": _TAG,  # (gggg,eeee)
     "total": _NUMBER,
     "url_kind": _CODE,
-    "version": _NAME,
+    "version": _VERSION,
     "workers": _NUMBER,
 }
 """The fields that a line may have, and the form of their values."""

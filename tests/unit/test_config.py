@@ -1,0 +1,227 @@
+"""The whole section is checked at once, every fault with its path; what is not built yet is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from orthanc_deid.config import Config, Destination
+from orthanc_deid.errors import ConfigError
+
+
+def project(**keys: Any) -> dict[str, Any]:
+    return {"Profile": "basic", "Destinations": [{"Peer": "research"}]} | keys
+
+
+def section(**keys: Any) -> dict[str, Any]:
+    return {"Projects": {"lung": project(**keys)}}
+
+
+def errors(value: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        Config.parse(value, load_profiles=False)
+    assert str(caught.value) == "\n".join(caught.value.errors)
+    return list(caught.value.errors)
+
+
+def test_defaults_are_the_contracts(tmp_path: Path) -> None:
+    config = Config.parse(section(), data_directory=tmp_path)
+    assert config.service == "spawn"
+    assert config.python is None
+    assert (config.database, config.key_file) == (tmp_path / "deid.sqlite3", tmp_path / "master.key")
+    assert config.workers >= 1
+    assert (config.profiles / "basic.yaml").is_file()
+    lung = config.projects["lung"]
+    assert lung.profile is not None
+    assert lung.destinations == (Destination("peer", "research"),)
+    assert lung.match.empty
+    assert (lung.release, lung.quiet_seconds, lung.incomplete) == ("study", 60.0, "release-rest")
+    assert (lung.keep_research_copy, lung.keep_original, lung.pseudonyms) == (False, True, "keyed")
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine")
+    config = Config.parse(
+        {
+            "Python": "/usr/bin/python3",
+            "Service": "spawn",
+            "Database": str(tmp_path / "db"),
+            "KeyFile": str(tmp_path / "key"),
+            "Profiles": str(tmp_path),
+            "Workers": 3,
+            "Projects": {
+                "lung": {
+                    "Profile": "mine.yaml",
+                    "Match": {
+                        "RemoteAET": "CT1|CT2",
+                        "CalledAET": "DEID",
+                        "Modality": ["CT", "MR"],
+                        "0008,1030": "LUNG.*",
+                    },
+                    "Destinations": [{"Peer": "a"}, {"Peer": "b"}],
+                    "KeepResearchCopy": True,
+                    "KeepOriginal": True,
+                    "Release": "instance",
+                    "QuietSeconds": 0.5,
+                    "Incomplete": "hold",
+                    "Pseudonyms": "keyed",
+                    "Domains": {"SITE_A": "a", "*": "rest"},
+                }
+            },
+        },
+        load_profiles=False,
+    )
+    assert (config.python, config.workers) == ("/usr/bin/python3", 3)
+    assert (config.database, config.key_file) == (tmp_path / "db", tmp_path / "key")
+    lung = config.projects["lung"]
+    assert lung.profile_path == tmp_path / "mine.yaml"
+    assert [(item.kind, item.tag) for item in lung.match.conditions] == [
+        ("remote_aet", None),
+        ("called_aet", None),
+        ("attribute", 0x00080060),
+        ("attribute", 0x00081030),
+    ]
+    assert [item.name for item in lung.destinations] == ["a", "b"]
+    assert (lung.release, lung.quiet_seconds, lung.incomplete, lung.keep_research_copy) == (
+        "instance",
+        0.5,
+        "hold",
+        True,
+    )
+    assert [lung.domain(title) for title in ("SITE_A", "SITE_A ", "OTHER", None)] == ["a", "a", "rest", "rest"]
+
+
+def test_the_default_domain_stays_where_only_some_are_named() -> None:
+    lung = Config.parse(section(Domains={"SITE_A": "a"}), load_profiles=False).projects["lung"]
+    assert [lung.domain(title) for title in ("SITE_A", "X", None)] == ["a", "default", "default"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value", "matched"),
+    [
+        ("CT1", "CT1", True),
+        ("CT1", "CT10", False),
+        ("CT.*", "CT10", True),
+        ("LUNG", "LUNG CA", False),
+        ("a|b", "b", True),
+    ],
+)
+def test_a_condition_matches_whole_values(pattern: str, value: str, matched: bool) -> None:
+    lung = Config.parse(section(Match={"RemoteAET": pattern}), load_profiles=False).projects["lung"]
+    assert lung.match.conditions[0].matches([value]) is matched
+    assert lung.match.conditions[0].matches(["nothing", value]) is matched
+    assert not lung.match.conditions[0].matches([])
+
+
+def test_all_faults_are_told_at_once_with_their_paths() -> None:
+    told = errors(
+        {
+            "Wrong": 1,
+            "Workers": 0,
+            "Profiles": "/nowhere/at all",
+            "Projects": {
+                "a b": project(),
+                "one": project(Release="never", QuietSeconds="soon", Extra=1, Match={"Modal": "CT", "StudyDate": "("}),
+                "two": {},
+                "three": {"Profile": "basic"},
+                "four": project(Domains={"much too long for an AE title": "x"}, Profile="../basic"),
+                "five": project(Destinations=[{"Peer": ""}, {"Pear": "x"}]),
+                "six": project(Destinations=[{"Peer": "x"}, {"Peer": "x"}], Match={"Modality": []}),
+            },
+        }
+    )
+    paths = {line.split(": ")[0] for line in told}
+    assert paths == {
+        "Deid.Wrong",
+        "Deid.Workers",
+        "Deid.Profiles",
+        "Deid.Projects.a b",
+        "Deid.Projects.one.Release",
+        "Deid.Projects.one.QuietSeconds",
+        "Deid.Projects.one.Extra",
+        "Deid.Projects.one.Match.Modal",
+        "Deid.Projects.one.Match.StudyDate",
+        "Deid.Projects.two.Profile",
+        "Deid.Projects.three.Destinations",
+        "Deid.Projects.four.Domains.much too long for an AE title",
+        "Deid.Projects.four.Profile",
+        "Deid.Projects.five.Destinations[0].Peer",
+        "Deid.Projects.five.Destinations[1].Peer",
+        "Deid.Projects.five.Destinations[1].Pear",
+        "Deid.Projects.six.Destinations[1]",
+        "Deid.Projects.six.Match.Modality",
+    }
+    assert len(told) == len(set(told))
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ({"Service": "http://127.0.0.1:9000"}, "Deid.Service"),
+        ({"Database": "postgresql://service:s3cret-77@host/deid"}, "Deid.Database"),
+        (section(Destinations=[{"Modality": "PACS"}]), "Deid.Projects.lung.Destinations[0]"),
+        (section(Destinations=[{"DicomWeb": "server"}]), "Deid.Projects.lung.Destinations[0]"),
+        (section(KeepOriginal=False), "Deid.Projects.lung.KeepOriginal"),
+        (section(Pseudonyms="sequential"), "Deid.Projects.lung.Pseudonyms"),
+        (section(Pseudonyms={"Table": "pairs.csv"}), "Deid.Projects.lung.Pseudonyms"),
+    ],
+)
+def test_what_is_not_built_yet_is_refused_by_name(value: dict[str, Any], path: str) -> None:
+    (line,) = errors(value)
+    assert line.startswith(f"{path}: not supported yet")
+    assert "s3cret-77" not in line
+
+
+@pytest.mark.parametrize("value", [None, [], "Deid", 3])
+def test_a_section_that_is_no_object_is_refused(value: Any) -> None:
+    assert errors(value) == ["Deid: has to be an object"]
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ({"Projects": []}, "Deid.Projects: has to be an object"),
+        ({"Projects": {"lung": "basic"}}, "Deid.Projects.lung: has to be an object"),
+        (section(KeepResearchCopy="yes"), "Deid.Projects.lung.KeepResearchCopy: has to be true or false"),
+        (section(KeepOriginal=1), "Deid.Projects.lung.KeepOriginal: not supported yet: this release knows true only"),
+        (section(Match={"PixelData": "x"}), "Deid.Projects.lung.Match.PixelData: neither RemoteAET, CalledAET, nor an "
+         "attribute of DICOM that holds text"),
+        (section(QuietSeconds=-1), "Deid.Projects.lung.QuietSeconds: input should be greater than or equal to 0"),
+        ({"Workers": "2"}, "Deid.Workers: has to be a whole number"),
+    ],
+)  # fmt: skip
+def test_faults_are_told_in_words(value: dict[str, Any], line: str) -> None:
+    assert line in errors(value)
+
+
+def test_a_profile_is_read_and_its_faults_are_told(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("name: Not A Name\nunknown: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        Config.parse({"Profiles": str(tmp_path)} | section(Profile="bad"))
+    assert len(caught.value.errors) >= 2
+    assert all(line.startswith("Deid.Projects.lung.Profile: bad.yaml: ") for line in caught.value.errors)
+    with pytest.raises(ConfigError, match=r"Deid.Projects.lung.Profile: no file .*none.yaml"):
+        Config.parse({"Profiles": str(tmp_path)} | section(Profile="none"))
+
+
+def test_no_project_is_a_configuration_too() -> None:
+    assert Config.parse({}).projects == {}
+
+
+def test_settings_can_be_shown_as_json() -> None:
+    shown = json.loads(json.dumps(Config.parse(section(Match={"Modality": "CT"})).public()))
+    assert shown["Projects"]["lung"]["Match"] == {"Modality": ["CT"]}
+    assert shown["Projects"]["lung"]["Destinations"] == [{"Peer": "research"}]
+
+
+def test_every_key_of_the_contract_is_described() -> None:
+    rows = {row.key: row for row in Config.describe()}
+    outer = {"Python", "Service", "Database", "KeyFile", "Profiles", "Workers", "Projects"}
+    inner = {"Profile", "Match", "Destinations", "KeepResearchCopy", "KeepOriginal", "Release", "QuietSeconds"}
+    inner |= {"Incomplete", "Pseudonyms", "Domains"}
+    assert set(rows) == outer | {f"Projects.<name>.{key}" for key in inner}
+    assert all(row.default and row.meaning.endswith(".") for row in rows.values())
+    assert rows["Projects.<name>.Release"].default == "study"
+    assert rows["Projects.<name>.KeepResearchCopy"].default == "false"
