@@ -282,6 +282,8 @@ def _parts(kind: str, text: str) -> Iterator[str]:
         digits = re.sub(r"\D", "", text)
         if len(digits) >= 5:
             yield digits
+        if len(digits) >= 9:
+            yield digits[-7:]  # however country and area are written, or left out
         yield text
         return
     if text:
@@ -320,7 +322,12 @@ def _spellings(date: str) -> tuple[tuple[str, Needle], ...]:
     for word in (name, name[:3]):
         for number in (day, d):
             full |= {f"{number}{s}{word}{s}{year}" for s in (" ", "-", "", ". ")}
-            full |= {f"{word} {number}, {year}", f"{word} {number} {year}", f"{year}-{word}-{number}"}
+            full |= {
+                f"{number}. {word} {year}",
+                f"{word} {number}, {year}",
+                f"{word} {number} {year}",
+                f"{year}-{word}-{number}",
+            }
     brief = {yy + month + day}
     for s in "-./":
         for a, b in ((month, day), (m, d)):
