@@ -116,7 +116,7 @@ def test_the_fast_search_never_misses_what_the_judge_would_find() -> None:
     )
     for text in ("li", "zzyzxson", "4.7.61", "001234567", "5550102030", "15550102030", "July 4, 1961", "00.12.34567"):
         assert hit(subject, text), text
-        assert subject.needles.candidates(text.encode()), text
+        assert subject.needles.candidates(text.lower().encode()), text
 
 
 @given(st.text(alphabet="zyx li1961-/.704", max_size=40))
