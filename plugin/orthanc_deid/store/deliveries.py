@@ -87,18 +87,10 @@ def claim(
     if not rows:
         return []
     history = _history(conn, project, destination, [row.out_sop for row in rows])
-    conn.execute(
-        sa.update(deliveries)
-        .where(deliveries.c.id == sa.bindparam("row_id"))
-        .values(
-            state=SENDING,
-            owner=owner,
-            attempts=deliveries.c.attempts + 1,
-            sent_digest=sa.bindparam("digest"),
-            updated=now,
-        ),
-        [{"row_id": row.id, "digest": row.out_digest} for row in rows],
-    )
+    digest = sa.select(ledger.c.out_digest).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery()
+    attempt = {"state": SENDING, "owner": owner, "attempts": deliveries.c.attempts + 1, "sent_digest": digest}
+    statement = sa.update(deliveries).values(**attempt, updated=now)
+    update_in(conn, statement, deliveries.c.id, [row.id for row in rows])
     attempted = insert(conn, sent)
     conn.execute(
         attempted.on_conflict_do_update(
@@ -159,7 +151,8 @@ def finish_many(conn: Connection, results: Sequence[Sent], now: float) -> list[i
         .where(deliveries.c.state == SENDING)
     )
     rows = {row.id: row for row in select_in(conn, query, deliveries.c.id, [result.id for result in results])}
-    updates, confirmed, stayed = [], [], []
+    groups: dict[tuple[str, str | None, float], list[int]] = defaultdict(list)
+    confirmed, stayed = [], []
     for result in results:
         if result.state not in (CONFIRMED, PENDING, REFUSED, CONFLICT):
             raise ValueError(f"{result.state} is no outcome of a delivery")
@@ -172,21 +165,10 @@ def finish_many(conn: Connection, results: Sequence[Sent], now: float) -> list[i
             confirmed.append(row)
         elif not result.left:
             stayed.append(row)
-        next_try = now if result.next_try is None else result.next_try
-        updates.append({"row_id": row.id, "state": result.state, "reason": result.reason, "next_try": next_try})
-    if updates:
-        statement = (
-            sa.update(deliveries)
-            .where(deliveries.c.id == sa.bindparam("row_id"))
-            .values(
-                state=sa.bindparam("state"),
-                reason=sa.bindparam("reason"),
-                next_try=sa.bindparam("next_try"),
-                owner=None,
-                updated=now,
-            )
-        )
-        conn.execute(statement, updates)
+        groups[result.state, result.reason, now if result.next_try is None else result.next_try].append(row.id)
+    for (state, reason, next_try), members in groups.items():
+        values = {"state": state, "reason": reason, "next_try": next_try, "owner": None, "updated": now}
+        update_in(conn, sa.update(deliveries).values(**values), deliveries.c.id, members)
     _only_these(conn, confirmed)
     _not_sent(conn, stayed)
     return settle(conn, sorted({row.ledger_id for row in rows.values()}), now)
@@ -209,8 +191,15 @@ def _place() -> sa.ColumnElement[bool]:
 
 def _only_these(conn: Connection, rows: Sequence[Any]) -> None:
     """Confirmed: the destination holds these bytes and no older ones."""
-    if rows:
-        conn.execute(sa.delete(sent).where(_place(), sent.c.digest != sa.bindparam("b_digest")), _keys(rows))
+    places: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    for row in rows:
+        places[row.project, row.destination].append(row)
+    mixed: list[Any] = []
+    for (project, destination), members in places.items():
+        history = _history(conn, project, destination, [row.out_sop for row in members])
+        mixed += [row for row in members if history[row.out_sop] != {row.sent_digest}]
+    if mixed:
+        conn.execute(sa.delete(sent).where(_place(), sent.c.digest != sa.bindparam("b_digest")), _keys(mixed))
 
 
 def _not_sent(conn: Connection, rows: Sequence[Any]) -> None:
