@@ -322,9 +322,8 @@ def test_a_page_on_its_way_while_the_job_is_cancelled_or_paused_follows(service:
         job = start(service, "PAT-SECRET", project={"cancel": "lung", "pause": "held"}[verb])
 
         def meanwhile(*arguments: Any, job: str = job, verb: str = verb, **options: Any) -> int:
-            taken = real(*arguments, **options)
             getattr(service.jobs, verb)(job)
-            return taken
+            return real(*arguments, **options)
 
         service.enqueue = meanwhile  # type: ignore[method-assign]
         service.jobs._runner.turn()
