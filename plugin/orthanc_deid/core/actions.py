@@ -46,6 +46,12 @@ _LEGAL = {
 _CHECKS: dict[bytes, Callable[[bytes], object]] = {vr: re.compile(rule).fullmatch for vr, rule in _LEGAL.items()}
 
 
+_STANDARD_UIDS = re.compile(rb"(?:1\.2\.840\.10008\.[0-9.]{1,52}\\?)*[ \0]*").fullmatch
+CODING_UIDS = frozenset({0x0008010C, 0x0008010D, 0x00080117, 0x00080118})
+"""Coding Scheme UID and kin: constants of whoever keeps the codes. All other UIDs that stay are the standard's own; one
+that is not (a private SOP class) is mapped, as nobody can say whose it is."""
+
+
 def _anything(value: bytes) -> bool:
     return True
 
@@ -93,6 +99,8 @@ class HotNode(dict[int, Hot]):
         if vr in TEXT_VRS:
             check = _CHECKS.get(vr, _anything)
             kind = NUMBERS if vr in (b"DS", b"IS") else CONSTANTS if vr == b"UI" else WORDS
+            if kind == CONSTANTS and tag not in CODING_UIDS:
+                check = _STANDARD_UIDS
         elif vr in (b"OB", b"UN", b"OW") and tag not in PIXELS:
             check, kind = _anything, BINARY
         hot = self[tag] = (does, vr, check, kind, identifying().get(tag), made, rule)
@@ -263,6 +271,8 @@ class Rewriter:
                     self.kept[kind].append(((base, begin), tag, own_vr, value, charset))
                     return None
             self.cleaned += 1
+            if own_vr == b"UI" and start < stop <= len(buf) and (base, begin) not in self.forced:
+                return encode.element(walker.numbers, walker.explicit, tag, b"UI", self._uids(buf[start:stop]))
             self.counts[rule.on_hit] += 1
             return stand_in(walker.numbers, walker.explicit, rule, rule.on_hit)
         if identifies is not None and start < stop <= len(buf):

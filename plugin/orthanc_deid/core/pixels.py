@@ -13,6 +13,7 @@ from . import encode, streams
 from .actions import Piece
 from .errors import Quarantined
 from .source import Fragments, Segment, Source
+from .syntax import LITTLE
 from .walk import PIXEL_DATA, Element
 
 FLOAT_PIXEL_DATA = 0x7FE00008
@@ -25,7 +26,11 @@ def prepare(source: Source) -> dict[int, list[Piece]]:
     """Return what stands in the output for the pixel attributes that change, by tag; raises Quarantined."""
     facts = source.facts
     replaced: dict[int, list[Piece]] = {}
-    if source.fragments is not None:
+    if source.fragments is None:
+        for tag in (EXTENDED_OFFSETS, EXTENDED_LENGTHS):
+            if facts.element(tag) is not None:
+                replaced[tag] = []
+    else:
         if source.fragments.tag != PIXEL_DATA or not source.syntax.encapsulated:
             raise Quarantined("unparsable", "fragments where native pixels are due", source.fragments.tag)
         replaced.update(_encapsulated(source, source.fragments))
@@ -140,9 +145,42 @@ def _encapsulated(source: Source, pixels: Fragments) -> dict[int, list[Piece]]:
         cleaned.append(None if parts is None else _pieces(parts, data, fragments))
         if parts is not None:
             _prove(stream, parts, data, length)
-    if all(frame is None for frame in cleaned):
-        return {pixels.tag: [(pixels.begin, pixels.end - pixels.begin)]}
-    return _rebuilt(source, pixels, frames, cleaned)
+    if any(frame is not None for frame in cleaned):
+        return _rebuilt(source, pixels, frames, cleaned)
+    replaced: dict[int, list[Piece]] = {pixels.tag: [(pixels.begin, pixels.end - pixels.begin)]}
+    if not _basic_table_fits(source, pixels, frames):
+        # A table that points nowhere is of no use, and may be anything; an empty one is allowed (PS3.5 A.4).
+        first = pixels.items[1][0] if len(pixels.items) > 1 else pixels.end - 8
+        head = encode.header(LITTLE, source.syntax.explicit, pixels.tag, pixels.vr, encode.UNDEFINED)
+        replaced[pixels.tag] = [head + encode.item(LITTLE, b""), (first, pixels.end - first)]
+    if not _extended_tables_fit(source, frames):
+        replaced |= {EXTENDED_OFFSETS: [], EXTENDED_LENGTHS: []}
+    return replaced
+
+
+def _numbers(raw: bytes, size: int) -> list[int]:
+    return [int.from_bytes(raw[at : at + size], "little") for at in range(0, len(raw), size)]
+
+
+def _starts(frames: list[list[tuple[int, int, int]]]) -> list[int]:
+    """Return where each frame begins, counted from the first fragment's item (PS3.5 A.4)."""
+    return [fragments[0][0] - frames[0][0][0] for fragments in frames]
+
+
+def _basic_table_fits(source: Source, pixels: Fragments, frames: list[list[tuple[int, int, int]]]) -> bool:
+    _, start, size = pixels.items[0]
+    return not size or (size == 4 * len(frames) and _numbers(source.read(start, size), 4) == _starts(frames))
+
+
+def _extended_tables_fit(source: Source, frames: list[list[tuple[int, int, int]]]) -> bool:
+    offsets, lengths = source.facts.raw(EXTENDED_OFFSETS), source.facts.raw(EXTENDED_LENGTHS)
+    if offsets is None and lengths is None:
+        return True
+    if offsets is None or lengths is None or len(offsets) != 8 * len(frames) or len(lengths) != len(offsets):
+        return False
+    sizes = [sum(size for _, _, size in fragments) for fragments in frames]
+    told = zip(_numbers(lengths, 8), sizes, strict=True)
+    return _numbers(offsets, 8) == _starts(frames) and all(size - 1 <= length <= size for length, size in told)
 
 
 def _prove(stream: str, parts: list[streams.Part], data: bytes, length: int) -> None:
@@ -171,10 +209,9 @@ def _by_frame(source: Source, pixels: Fragments) -> list[list[tuple[int, int, in
         return [[fragment] for fragment in fragments]
     starts: list[int] = []
     if table[2] and table[2] == 4 * frames:
-        raw = source.read(table[1], table[2])
-        starts = [int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), 4)]
+        starts = _numbers(source.read(table[1], table[2]), 4)
     elif (extended := source.facts.raw(EXTENDED_OFFSETS)) and len(extended) == 8 * frames:
-        starts = [int.from_bytes(extended[at : at + 8], "little") for at in range(0, len(extended), 8)]
+        starts = _numbers(extended, 8)
     groups: list[list[tuple[int, int, int]]] = []
     if starts:
         origin = fragments[0][0] if fragments else 0
@@ -201,8 +238,6 @@ def _rebuilt(
     source: Source, pixels: Fragments, frames: list[list[tuple[int, int, int]]], cleaned: list[list[Piece] | None]
 ) -> dict[int, list[Piece]]:
     """Write the fragments anew, with their offset tables."""
-    from .syntax import LITTLE
-
     body: list[Piece] = []
     offsets: list[int] = []
     lengths: list[int] = []

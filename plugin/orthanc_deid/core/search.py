@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 
 from .actions import Kept, KeptValues
-from .text import decode
+from .text import readings
 from .uids import STANDARD_ROOT
 from .values import Needles, identifying
 
@@ -21,7 +21,7 @@ def find(kept: KeptValues, needles: Needles, uids: Collection[str]) -> list[Kept
     found: they are only compared with the source's UIDs.
     """
     words, numbers, constants, binary = kept
-    hits = [one for one in binary if one[1] not in identifying() and needles.in_bytes(one[3])]
+    hits = [one for one in binary if one[1] not in identifying() and needles.in_bytes(one[3], uids)]
     spread = b"\\".join([one[3] for one in numbers]).replace(b" ", b"").replace(b"\0", b"").split(b"\\")
     if needles.in_numbers(spread):
         hits += [one for one in numbers if needles.hit(one[3].decode("latin-1"), "DS", one[1])]
@@ -53,4 +53,4 @@ def _tells(one: Kept, needles: Needles, uids: list[bytes]) -> bool:
         return True
     if any(not found.startswith(STANDARD_ROOT.encode()) for found in _UID_LIKE.findall(value)):
         return True
-    return needles.hit(decode(value, charset).strip(" \0"), vr.decode("ascii"), tag)
+    return any(needles.hit(text.strip(" \0"), vr.decode("ascii"), tag) for text in readings(value, charset))

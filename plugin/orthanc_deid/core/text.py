@@ -43,3 +43,19 @@ def decode(raw: bytes, charset: tuple[str, ...]) -> str:
         return raw.decode(encoding, "replace")
     except LookupError:
         return raw.decode("latin-1")
+
+
+def readings(raw: bytes, charset: tuple[str, ...]) -> list[str]:
+    """Return the ways a value can be read: as its character set asks, and as UTF-8 where that fits too.
+
+    Names in UTF-8 under another (or no) Specific Character Set are common in the field; which reading is right does
+    not matter to who looks for a name.
+    """
+    text = decode(raw, charset)
+    if raw.isascii():
+        return [text]
+    try:
+        other = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        other = raw.decode("latin-1")
+    return [text] if other == text else [text, other]

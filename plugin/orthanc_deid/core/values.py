@@ -11,15 +11,17 @@ import csv
 import json
 import re
 import unicodedata
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 from .syntax import STANDARD
-from .text import decode
+from .text import readings
 
 _LONG = 5
 """Values of at least this many characters are searched for inside words too, shorter ones as whole words."""
+_SEPARATORS = b" \t-_./()+^,;:"
 _SQUEEZE = re.compile(r"[\s\-_./()+^,;:]+")
 _TOKEN = re.compile(r"[^\W_]+")
 _DATE = re.compile(r"(\d{4})[-./]?(\d{2})[-./]?(\d{2})")
@@ -108,9 +110,8 @@ class Harvest:
 def _known(raw: frozenset[tuple[str, bytes, tuple[str, ...]]]) -> Known:
     values: set[tuple[str, str]] = set()
     for kind, value, charset in raw:
-        text = decode(value, charset)
         # A backslash parts values; in an address it may be text, and then its parts are searched for.
-        for part in text.split("\\"):
+        for part in (part for text in readings(value, charset) for part in text.split("\\")):
             part = part.strip(" \0\r\n\t")
             if kind == "date":
                 found = _DATE.match(part)
@@ -168,7 +169,7 @@ class Needles:
             if gate in low:
                 found += [needle for needle in spellings if needle in low]
         if self.squeezed:
-            tight = low.translate(None, b" \t-_./()+^,;:")
+            tight = low.translate(None, _SEPARATORS)
             for needle in self.squeezed:
                 if needle in tight:
                     found.append(b"")
@@ -212,14 +213,20 @@ class Needles:
             return True
         return False
 
-    def in_bytes(self, raw: bytes) -> bool:
-        """Whether binary that may carry text (profiles, look-up tables) holds a needle, in ASCII, UTF-8 or UTF-16.
+    def in_bytes(self, raw: bytes, uids: Iterable[str] = ()) -> bool:
+        """Whether binary that may carry text (profiles, look-up tables) holds a needle or one of the UIDs.
 
-        Short needles are not looked for in numbers: three letters stand in any table of 64 KB.
+        Looked for in ASCII, UTF-8 and UTF-16, and in words of either byte order. Short needles are not looked for in
+        numbers: three letters stand in any table of 64 KB.
         """
-        for low in (raw.lower(), raw.replace(b"\0", b"").lower()):
-            for needle in self.all:
-                if len(needle.text) >= _LONG and needle.mode != "value" and needle.text.encode() in low:
+        sought = {needle.text.encode() for needle in self.all if len(needle.text) >= _LONG and needle.mode != "value"}
+        sought |= {uid.encode() for uid in uids if len(uid) >= _LONG}
+        words = array("H", raw[: len(raw) & ~1])
+        words.byteswap()
+        for view in (raw, words.tobytes()):
+            for low in (view.lower(), view.replace(b"\0", b"").lower()):
+                tight = low.translate(None, _SEPARATORS)
+                if any(needle in low for needle in sought) or any(needle in tight for needle in self.squeezed):
                     return True
         return False
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from copy import copy
 from struct import Struct
 
-from .actions import DESCEND, KEEP, MADE, PSEUDONYM, REMOVE, UID, HotNode, KeptValues, Piece, hot, stand_in
+from .actions import CONSTANTS, DESCEND, KEEP, MADE, PSEUDONYM, REMOVE, UID, HotNode, KeptValues, Piece, hot, stand_in
 from .errors import Quarantined
 from .markers import MARK_TAGS
 from .plan import Node, Plan
@@ -38,10 +38,9 @@ class Verifier:
         self.plan = plan
         self.explicit = syntax.explicit
         self.numbers = LITTLE if syntax.little else BIG
-        order = self.numbers.order
-        self.short = Struct(order + "HH2sH").unpack_from
-        self.plain = Struct(order + "HHL").unpack_from
-        self.length = Struct(order + "L").unpack_from
+        self.short = self.numbers.short_head.unpack_from
+        self.plain = self.numbers.tag_length.unpack_from
+        self.length = self.numbers.long.unpack_from
         self.pseudonym = pseudonym
         self.allowed = {map_uid(uid_key, uid).encode() for uid in uids}
         self.kept: KeptValues = ([], [], [], [])
@@ -140,7 +139,10 @@ class Verifier:
             last = tag
             if does == KEEP:
                 if check is not None:
-                    kept[kind].append(((pos, depth), tag, own_vr, buf[start:end], charset))
+                    value = buf[start:end]
+                    kept[kind].append(((pos, depth), tag, own_vr, value, charset))
+                    if kind == CONSTANTS and not check(value):
+                        self._mapped(tag, value)
                     if tag == 0x00080005:
                         charset = encodings(buf[start:end])
             elif marks is not None and tag in marks:
@@ -154,10 +156,9 @@ class Verifier:
                 if buf[pos:end] != made:
                     raise _failed(tag, "the value is not what the plan makes of it")
             elif does == UID:
-                if buf[start:end].rstrip(b"\0") not in self.allowed:
-                    for uid in buf[start:end].rstrip(b"\0").split(b"\\"):
-                        if uid and uid not in self.allowed and not uid.startswith(_STANDARD):
-                            raise _failed(tag, "a UID is not what the key gives")
+                value = buf[start:end].rstrip(b"\0")
+                if value not in self.allowed:
+                    self._mapped(tag, value)
             elif does == PSEUDONYM:
                 if buf[start:end].rstrip(b" ") != self.pseudonym:
                     raise _failed(tag, "the pseudonym is not the subject's")
@@ -171,6 +172,11 @@ class Verifier:
         if depth:
             raise _failed(0, "the output's elements run over their item")
         return pos, last
+
+    def _mapped(self, tag: int, value: bytes) -> None:
+        for uid in value.rstrip(b"\0 ").split(b"\\"):
+            if uid and uid not in self.allowed and not uid.startswith(_STANDARD):
+                raise _failed(tag, "a UID is not what the key gives")
 
     def _items(self, buf, start, end, node, charset, depth, unknown) -> None:  # type: ignore[no-untyped-def]
         if unknown:
