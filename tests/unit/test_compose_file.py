@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from orthanc_deid.config import Config
+from orthanc_deid import startup
 from ruamel.yaml import YAML
 
 from tests import deployments
@@ -84,10 +84,10 @@ def configuration(service: dict[str, Any], environment: dict[str, str], secret: 
             else:
                 into[key] = value
 
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"StorageDirectory": "/var/lib/orthanc/db"}  # the image's own default
     for source, target in mounted(service):
         if target.startswith("/etc/orthanc/"):
-            merge(result, json.loads(Path(source).read_text()))
+            merge(result, startup.load(Path(source)))
     merge(result, json.loads(secret.read_text()))
     for name, value in environment.items():
         if name.startswith("ORTHANC__"):
@@ -165,10 +165,11 @@ def test_orthanc_gets_the_plugin_and_a_section_that_the_service_accepts(
     assert orthanc["PythonScript"] == "/opt/orthanc-deid/orthanc_deid_plugin.py"
     assert orthanc["HttpPort"] == 8042
     assert orthanc.get("AuthenticationEnabled", True) is True, "users are registered but would not be asked for"
-    config = Config.parse(orthanc["Deid"])
-    peers = {name for project in config.projects.values() for name in project.destinations}
-    assert peers, "no project sends anything to the research server"
-    assert peers <= set(orthanc["OrthancPeers"])
+    begun = startup.from_configuration(orthanc)
+    config = begun.configure()
+    assert any(project.destinations for project in config.projects.values()), "nothing would reach the research server"
+    kept = {target for _, target in mounted(clinical)}
+    assert {str(config.data_directory), str(config.key_file.parent)} <= kept, "lost with the container"
 
 
 def test_everything_that_is_copied_into_the_image_reaches_the_engine(deployment: Path) -> None:
