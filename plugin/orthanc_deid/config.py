@@ -204,7 +204,7 @@ def _project(name: str, model: ProjectSection, profiles: Path, load: bool, error
         quiet_seconds=float(model.quiet_seconds),
         incomplete=model.incomplete,
         pseudonyms=model.pseudonyms,
-        domains=dict(model.domains),
+        domains={"*": DEFAULT_DOMAIN, **model.domains},
     )
 
 

@@ -96,6 +96,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 def test_the_default_domain_stays_where_only_some_are_named() -> None:
     lung = Config.parse(section(Domains={"SITE_A": "a"}), load_profiles=False).projects["lung"]
     assert [lung.domain(title) for title in ("SITE_A", "X", None)] == ["a", "default", "default"]
+    assert lung.domains == {"*": "default", "SITE_A": "a"}, "workers look callers up here"
 
 
 @pytest.mark.parametrize(
