@@ -85,9 +85,8 @@ def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink) -> Repo
             break
         forced |= {hit[0] for hit in hits}
 
-    Verifier(plan, source.syntax, pseudonym, key, rewriter.uids).check(
-        source, pieces, dict(marks), needles, rewriter.uids
-    )
+    verifier = Verifier(plan, source.syntax, pseudonym, key, rewriter.uids)
+    verifier.check(source, pieces, dict(marks), needles, rewriter.uids, rewriter.kept)
     meta = markers.file_meta(facts.sop_class, sop_uid, source.syntax)
     size = _write(source, [meta, *pieces], check, sink)
     counts = {act.name.lower(): number for act, number in zip(Act, rewriter.counts, strict=True) if number}

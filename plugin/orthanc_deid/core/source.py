@@ -20,7 +20,7 @@ from .syntax import LITTLE, Syntax, syntaxes
 from .text import decode, encodings
 from .walk import ITEM, PIXEL_DATA, SEQUENCE_END, UNDEFINED, Element, Short, Walker, fault, put_in_order
 
-HEAD_BYTES = 1 << 16
+HEAD_BYTES = 1 << 15
 """What is read of a file at first: more than the header of most images."""
 MAX_HEAD_BYTES = 1 << 28
 """Elements that need more memory than this are refused (256 MB, a per-frame sequence of a million frames)."""
