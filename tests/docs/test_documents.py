@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from orthanc_deid.core.errors import QUARANTINE_REASONS, REJECT_REASONS
-from orthanc_deid.store import ledger
+from orthanc_deid.metrics import render
+from orthanc_deid.store import Store, ledger
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -74,6 +75,18 @@ def test_every_reason_and_state_is_explained() -> None:
     known = explained((CHECKOUT / "docs/operations.md").read_text())
     missing = (set(QUARANTINE_REASONS) | set(REJECT_REASONS) | set(ledger.STATES)) - known
     assert not missing, f"docs/operations.md does not explain {sorted(missing)}"
+
+
+def test_every_metric_is_explained(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "deid.sqlite3")
+    workers = {"Alive": 1, "Restarts": 0}
+    health = {"Backlog": 0, "OldestSeconds": 0.0, "Workers": workers, "Troubles": []}
+    text = render(store, health).decode()
+    store.close()
+    shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE") and "_created" not in line}
+    assert shown
+    explained = set(re.findall(r"^\| `(deid_\w+)` \|", (CHECKOUT / "docs/operations.md").read_text(), re.M))
+    assert explained == shown
 
 
 def test_the_changelog_has_an_unreleased_section_of_known_kinds() -> None:
