@@ -18,7 +18,7 @@ from orthanc_deid.orthanc.client import OrthancError
 from orthanc_deid.orthanc.push import Reply
 from orthanc_deid.pipeline.recorder import Recorder
 from orthanc_deid.pipeline.shared import Shared
-from orthanc_deid.pipeline.tasks import Running
+from orthanc_deid.pipeline.tasks import SERIES, Running
 from orthanc_deid.store import deliveries, ledger
 from orthanc_deid.store.deliveries import LOCAL, Sent, ToSend
 
@@ -136,7 +136,9 @@ class DeliveryTasks:
             # Made before this start, and lost or torn: it is made again from its source, which gives the same bytes.
             with self._shared.store.begin() as conn:
                 deliveries.finish_many(conn, [Sent(one.id, "pending", "remade", now, left=False)], now)
-                ledger.remake(conn, [one.ledger_id], now)
+                again = ledger.remake(conn, [one.ledger_id], now)
+            for _, project, series_index in again:
+                self._shared.tasks.ask(SERIES, project, series_index)
             return None
         path = self._shared.outbox.path(one.ledger_id, one.out_digest)
         if destination.name == LOCAL:

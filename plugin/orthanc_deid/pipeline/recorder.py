@@ -169,9 +169,11 @@ class Recorder:
             expected.add_many(conn, project, [(output.orthanc_id, output.md5 or "") for _, output in ready], now)
             deliveries.add(conn, ids, LOCAL, now)
             tasks.update((project, LOCAL, study) for study in studies)
-        if settings.release == "instance":
-            peers = self._shared.peers(project)
-            ledger.release_rows(conn, ids, peers, now)
+        peers = self._shared.peers(project)
+        # What was released before and had to be made again goes on its way again: nobody has to say so twice.
+        free = ids if settings.release == "instance" else sorted(deliveries.begun(conn, ids))
+        if free:
+            ledger.release_rows(conn, free, peers, now)
             tasks.update((project, peer, study) for peer in peers for study in studies)
 
 

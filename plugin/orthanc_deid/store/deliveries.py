@@ -36,8 +36,8 @@ from orthanc_deid.store.sql import insert, select_in, update_in
 
 __all__ = [
     "LOCAL", "Due", "Sent", "ToSend",
-    "add", "claim", "counts", "due", "finish_many", "forget", "next_due", "peer", "postpone", "requeue_orphans",
-    "resend", "was_sent",
+    "add", "begun", "claim", "counts", "due", "finish_many", "forget", "next_due", "peer", "postpone",
+    "requeue_orphans", "resend", "was_sent",
 ]  # fmt: skip
 
 # A peer gets what is released; the copy in this Orthanc may be made as soon as it is verified.
@@ -53,6 +53,12 @@ def peer(name: str) -> str:
 def add(conn: Connection, ledger_ids: Sequence[int], destination: str, now: float) -> int:
     """Make deliveries to one destination for rows that are ready or released, e.g. to LOCAL."""
     return deliver(conn, ledger_ids, [destination], now)
+
+
+def begun(conn: Connection, ledger_ids: Sequence[int]) -> set[int]:
+    """Return which rows were released before: they have deliveries that leave this Orthanc."""
+    query = sa.select(deliveries.c.ledger_id).where(deliveries.c.destination != LOCAL).distinct()
+    return {row.ledger_id for row in select_in(conn, query, deliveries.c.ledger_id, ledger_ids)}
 
 
 # pending → sending
