@@ -1,8 +1,8 @@
 """Real Orthanc servers for the tests: a clinical one with the plugin, a research one as its peer.
 
 Every server has free loopback ports and a folder of its own, and is stopped by its process id by whoever started it.
-The environment says which Orthanc it is: `DEID_ORTHANC` is `machine` (default: the machine's own packages) or the Debian
-tree `trixie` or `sid` (tests/trees.py), whose own Python then runs the service.
+The environment says which Orthanc it is: `DEID_ORTHANC` is `machine` (default: that of the machine's packages) or the
+Debian tree `trixie` or `sid` (tests/trees.py), whose own Python then runs the service.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -48,11 +50,22 @@ def until(condition: Callable[[], T], seconds: float = 60, what: str = "the cond
         time.sleep(every)
 
 
+_ports = itertools.count(random.SystemRandom().randrange(10_000))
+
+
 def free_port() -> int:
-    """Return a loopback port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port on which nobody listens, each time another.
+
+    Below those that the kernel gives to outgoing connections (from 32768), so that none of these takes it meanwhile.
+    """
+    while True:
+        port = 12_000 + next(_ports) % 20_000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+        return port
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import secrets
 import sys
@@ -25,6 +26,8 @@ LOSSY = {
     "1.2.840.10008.1.2.4.81": "JPEG-LS near-lossless",
     "1.2.840.10008.1.2.4.91": "JPEG 2000",
 }
+# Comments go, texts stay; variables of the environment are put in as Orthanc puts them in.
+_VARIABLE = re.compile(r"\$\{([^}:]+)(?::-([^}]*))?\}")
 _TOKEN = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
 
@@ -43,9 +46,8 @@ class Startup:
     @property
     def url(self) -> str:
         """Where Orthanc answers on this machine."""
-        return (
-            f"{'https' if self.orthanc.get('SslEnabled') else 'http'}://localhost:{self.orthanc.get('HttpPort', 8042)}"
-        )
+        scheme = "https" if self.orthanc.get("SslEnabled") else "http"
+        return f"{scheme}://127.0.0.1:{self.orthanc.get('HttpPort', 8042)}"
 
     @property
     def ca(self) -> Path | None:
@@ -162,7 +164,8 @@ def load(path: Path) -> dict[str, Any]:
     configuration: dict[str, Any] = {}
     for file in files:
         try:
-            part = json.loads(_TOKEN.sub(lambda found: found[1] or " ", file.read_text(encoding="utf-8")))
+            text = _TOKEN.sub(lambda found: found[1] or " ", file.read_text(encoding="utf-8"))
+            part = json.loads(_VARIABLE.sub(lambda found: os.environ.get(found[1], found[2] or ""), text))
         except OSError as error:
             raise ConfigError([f"{file}: {error.strerror}"]) from None
         except ValueError as error:
