@@ -11,7 +11,6 @@ most 0.1 % of clean CT and MR held.
 from __future__ import annotations
 
 import argparse
-import gc
 import hashlib
 import resource
 import shutil
@@ -31,6 +30,7 @@ from orthanc_deid.core.errors import DeidError  # noqa: E402
 from orthanc_deid.core.profile import Profile  # noqa: E402
 from orthanc_deid.core.sinks import BytesSink, FileSink  # noqa: E402
 from orthanc_deid.core.source import Source  # noqa: E402
+from orthanc_deid.tuning import settle  # noqa: E402
 
 from tests import builders  # noqa: E402
 from tests.objects.base import origin  # noqa: E402
@@ -109,8 +109,7 @@ def speed(folder: Path, rounds: int) -> float:
         "pydicom read + write": pydicom_copy,
     }
     engine()
-    gc.collect()
-    gc.freeze()
+    settle()
     best: dict[str, float] = {}
     for _ in range(rounds):
         for name, work in works.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from orthanc_deid.core.values import Known
 from orthanc_deid.identity.keys import MasterKey, ProjectKeys
 from orthanc_deid.identity.pseudonyms import DEFAULT_DOMAIN
 from orthanc_deid.identity.subjects import SubjectSeen, make_subject
+from orthanc_deid.tuning import settle
 
 
 class Usage(Exception):
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     keys = _keys(args.key_file).project(args.project)
-    gc.freeze()  # the tables stay; the collector need not look at them again for each file
+    settle()
     try:
         out.mkdir(parents=True, exist_ok=True)
         with _private(report_path) as report, _progress(len(sources)) as progress:

@@ -186,7 +186,7 @@ class Rewriter:
         run, run_end = -1, -1  # the run of kept elements that was not put out yet
         for element in segment.elements:
             tag, vr, pos, start, stop, end, _ = element
-            does, own_vr, check, kind, _, _, _ = rules[tag]
+            does, own_vr, check, kind, identifies, _, _ = rules[tag]
             if tag > barrier:
                 if run >= 0:
                     out.append(buf[run:run_end])
@@ -201,7 +201,7 @@ class Rewriter:
                     new = None
                 else:
                     new = self._element(walker, element, rules, charset, base, 0)
-            elif does == REMOVE and vr != b"SQ" and rules[tag][4] is None:
+            elif does == REMOVE and identifies is None and vr != b"SQ" and own_vr != b"SQ":
                 self.counts[1] += 1
                 new = b""
             elif tag in replaced:

@@ -7,7 +7,6 @@ hashes, sealed values, pseudonyms and reason codes, never a value of an attribut
 from __future__ import annotations
 
 import dataclasses
-import gc
 import hashlib
 import hmac
 import os
@@ -33,6 +32,7 @@ from orthanc_deid.identity.vault import Ref, Vault
 from orthanc_deid.orthanc.client import Fetched, NotFound, OrthancClient, OrthancError
 from orthanc_deid.orthanc.push import orthanc_ids
 from orthanc_deid.pipeline.outbox import Outbox
+from orthanc_deid.tuning import settle
 
 MEMORY_BYTES = 24 << 20
 """A source longer than this is not held in memory but in an unlinked file of the outbox."""
@@ -304,6 +304,6 @@ def main(pipe: Connection, setup: Setup) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     worker = Worker(pipe, setup)
     worker.warm_up()
-    gc.freeze()
+    settle()
     with suppress(EOFError, ConnectionError):
         worker.serve()
