@@ -100,9 +100,11 @@ def claim(conn: Connection, project: str, series_index: str, limit: int, owner: 
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
+    # Two statements: within one, PostgreSQL may run the inner query several times and so go beyond its limit.
+    ids = [row.id for row in conn.execute(wanted)]
     statement = (
         sa.update(ledger)
-        .where(ledger.c.id.in_(wanted.scalar_subquery()), ledger.c.state == QUEUED)
+        .where(ledger.c.state == QUEUED)
         .values(state=WORKING, owner=owner, attempt=ledger.c.attempt + 1, updated=now)
         .returning(
             ledger.c.id,
@@ -116,7 +118,8 @@ def claim(conn: Connection, project: str, series_index: str, limit: int, owner: 
             ledger.c.push,
         )
     )
-    return sorted((Work(*row) for row in conn.execute(statement)), key=lambda work: work.id)
+    rows = [row for chunk in chunks(ids) for row in conn.execute(statement.where(ledger.c.id.in_(chunk)))]
+    return sorted((Work(*row) for row in rows), key=lambda work: work.id)
 
 
 # working → queued
