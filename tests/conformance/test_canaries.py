@@ -26,6 +26,7 @@ NUMBERS = {
     "OL": "numbers of 32 bits",
     "OV": "numbers of 64 bits",
 }
+CODING_UIDS = (0x0008010C, 0x0008010D, 0x00080117, 0x00080118)
 HELD = {
     0x00080064: "Conversion Type: digitised film or paper, video, screen",
     0x00420011: "Encapsulated Document",
@@ -38,8 +39,8 @@ def reason_to_stay(tag: int, vr: str) -> str:
     """Why a value that the engine knows nothing of may stand in the output; "" if it may not."""
     if tag in standard.keep_list():
         return standard.keep_list()[tag]
-    if tag in standard.uid_constants():
-        return standard.uid_constants()[tag]
+    if tag in CODING_UIDS:
+        return "a coding scheme's or mapping resource's UID is its keeper's, and the code means nothing without it"
     if vr == "CS":
         return "defined terms and enumerated values, 16 capitals at most (PS3.5 section 6.2)"
     return NUMBERS.get(vr, "")
@@ -92,12 +93,12 @@ FORMS: list[dict[str, object]] = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["ct", "sr_comprehensive", "rtstruct", "enhanced_ct"])
-def test_no_canary_within_any_sequence_of_the_dictionary_comes_out(name: str) -> None:
+@pytest.mark.parametrize(("start", "name"), list(enumerate(["ct", "sr_comprehensive", "rtstruct", "enhanced_ct"])))
+def test_no_canary_within_any_sequence_of_the_dictionary_comes_out(start: int, name: str) -> None:
     """Three levels deep, in every length form and as UN, private sequences and unknown attributes included."""
     known = plants.texts()
-    for number, tags in enumerate(plants.chunks([tag for tag in plants.sequences() if tag not in HELD], 12)):
+    sequences = [tag for tag in plants.sequences() if tag not in HELD]
+    for number, tags in enumerate(plants.chunks(sequences[start::4], 12)):
         mint, elements, form = Mint(), plants.base(name), FORMS[number % len(FORMS)]
         for tag in tags:
             raw.put(elements, plants.nested(mint, tag, number, 3, known))
