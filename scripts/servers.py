@@ -79,7 +79,7 @@ class Orthanc:
 
     def __init__(self, name: str, folder: Path, http_port: int, dicom_port: int, more: Mapping[str, Any]) -> None:
         self.name, self.folder, self.http_port, self.dicom_port = name, folder, http_port, dicom_port
-        self.url = f"http://localhost:{http_port}"
+        self.url = f"http://127.0.0.1:{http_port}"
         self.log = folder / "orthanc.log"
         self.process: subprocess.Popen[bytes] | None = None
         configuration = folder / "configuration"
@@ -162,7 +162,7 @@ def send(folder: Path, clinical: Orthanc) -> None:
     """Send a folder by C-STORE, as a modality would. Raises Failure."""
     say(f"sending {folder} by C-STORE to port {clinical.dicom_port} …")
     options = ["--quiet", "--scan-directories", "--recurse", "--no-halt", "--aetitle", "MODALITY", "--call", "CLINICAL"]
-    done = subprocess.run(["dcmsend", *options, "localhost", str(clinical.dicom_port), str(folder)], check=False)
+    done = subprocess.run(["dcmsend", *options, "127.0.0.1", str(clinical.dicom_port), str(folder)], check=False)
     if done.returncode:
         raise Failure(f"dcmsend ended with {done.returncode}")
 
