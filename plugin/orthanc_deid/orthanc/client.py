@@ -25,6 +25,8 @@ IDLE_SECONDS = 0.7
 """A connection that was idle for longer is not used again (Orthanc closes it after 1 s)."""
 MAX_IDLE = 16
 """Connections kept open between requests."""
+MAX_LINE = 65536
+MAX_HEADERS = 100
 CHUNK = 1 << 20
 """Bytes of a large file that are read at a time."""
 READ_TRIES = 3
@@ -58,12 +60,44 @@ class Failed(OrthancError):
     """Orthanc answered with another error (4xx, 500); asking again in the same way gives the same."""
 
 
+class _Response(http.client.HTTPResponse):
+    """Reads headers line by line: the parser for e-mail that http.client uses costs more than many an answer here."""
+
+    def begin(self) -> None:
+        """Read status line and headers (RFC 9112), and decide how the body ends."""
+        while True:
+            version, status, reason = self._read_status()  # type: ignore[attr-defined]
+            self.fields: dict[str, str] = {}
+            while (line := self.fp.readline(MAX_LINE + 1)) not in (b"\r\n", b"\n"):
+                name, colon, value = line.decode("latin-1").partition(":")
+                if not colon or len(line) > MAX_LINE or len(self.fields) >= MAX_HEADERS:
+                    raise http.client.BadStatusLine("")
+                self.fields[name.lower()] = value.strip()
+            if status != http.client.CONTINUE:
+                break
+        self.code = self.status = status
+        self.reason = reason.strip()
+        self.version = 10 if version == "HTTP/1.0" else 11
+        coding = self.fields.get("transfer-encoding", "").lower()
+        self.chunked = coding == "chunked"
+        self.chunk_left: int | None = None
+        length = self.fields.get("content-length")
+        if (coding and not self.chunked) or (length is not None and not length.isdigit()):
+            raise http.client.UnknownTransferEncoding
+        self.length = int(length) if length is not None and not self.chunked else None
+        if status in (204, 304) or self._method == "HEAD":  # type: ignore[attr-defined]
+            self.length = 0
+        connection = self.fields.get("connection", "").lower()
+        keep = connection != "close" and (self.version == 11 or connection == "keep-alive")
+        self.will_close = not keep or (not self.chunked and self.length is None)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, headers and the whole body."""
+    """Status, headers (names in lower case) and the whole body."""
 
     status: int
-    headers: http.client.HTTPMessage
+    headers: dict[str, str]
     body: bytes
 
     def json(self) -> Any:
@@ -83,10 +117,10 @@ class Fetched:
     md5: str
 
 
-def _receive(response: http.client.HTTPResponse, spool: Path, memory: int) -> Fetched | None:
+def _receive(response: _Response, spool: Path, memory: int) -> Fetched | None:
     """Read a body; None when it is shorter than announced."""
-    announced = int(response.headers.get("Content-Length", -1))
-    packed = response.headers.get("Content-Encoding") == "gzip"
+    announced = int(response.fields.get("content-length", -1))
+    packed = response.fields.get("content-encoding") == "gzip"
     if 0 <= announced <= memory and not packed:
         data = response.read()
         return Fetched(data, None, md5_hex(data)) if len(data) == announced else None
@@ -182,8 +216,11 @@ class OrthancClient:
                 return connection
             connection.close()
         if self._tls:
-            return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
-        return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+            connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
+        else:
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+        connection.response_class = _Response
+        return connection
 
     def _give(self, connection: http.client.HTTPConnection) -> None:
         with self._lock:
@@ -231,8 +268,8 @@ class OrthancClient:
             if file is not None and size:
                 file.seek(0)
                 connection.sock.sendfile(file, 0, size)
-            response = connection.getresponse()
-            answer = Answer(response.status, response.headers, response.read())
+            response: Any = connection.getresponse()
+            answer = Answer(response.status, response.fields, response.read())
             keep = not response.will_close
         except (OSError, http.client.HTTPException):
             connection.close()
@@ -311,9 +348,9 @@ class OrthancClient:
             try:
                 self._head(connection, "GET", path, {"Accept-Encoding": encoding})
                 connection.endheaders()
-                response = connection.getresponse()
+                response: Any = connection.getresponse()
                 if response.status >= 300:
-                    self._checked("GET", path, Answer(response.status, response.headers, response.read()))
+                    self._checked("GET", path, Answer(response.status, response.fields, response.read()))
                 fetched = _receive(response, spool, memory)
             except (OSError, http.client.HTTPException, zlib.error):
                 connection.close()

@@ -132,7 +132,9 @@ class DeliveryTasks:
         now = self._shared.clock()
         if self._shared.stopping.is_set() or destination.down_until > now:
             return Sent(one.id, "pending", "waits", max(destination.down_until, now), left=False)
-        if one.ledger_id not in self._shared.fresh and not self._shared.outbox.intact(one.ledger_id, one.out_digest):
+        if self._shared.fresh.get(one.ledger_id) != one.out_digest and not self._shared.outbox.intact(
+            one.ledger_id, one.out_digest
+        ):
             # Made before this start, and lost or torn: it is made again from its source, which gives the same bytes.
             with self._shared.store.begin() as conn:
                 deliveries.finish_many(conn, [Sent(one.id, "pending", "remade", now, left=False)], now)
@@ -186,21 +188,21 @@ class DeliveryTasks:
 
     def _mark(self, one: ToSend) -> None:
         """Mark the study and the series of a research copy, once per run of the service."""
+        with self._lock:
+            if one.out_series in self._marked:
+                return
+            self._marked.add(one.out_series)
         with self._shared.store.read() as conn:
             row = ledger.get(conn, one.ledger_id)
         if row is None or not row.out_patient:
             return
         study, series, _ = push.orthanc_ids(row.out_patient, one.out_study, one.out_series, one.out_sop)
-        for level, orthanc_id in (("studies", study), ("series", series)):
-            with self._lock:
-                if orthanc_id in self._marked:
-                    continue
-                self._marked.add(orthanc_id)
-            try:
+        try:
+            for level, orthanc_id in (("studies", study), ("series", series)):
                 push.mark_copy(self._shared.orthanc, level, orthanc_id, one.project)
-            except OrthancError:
-                with self._lock:
-                    self._marked.discard(orthanc_id)
+        except OrthancError:
+            with self._lock:
+                self._marked.discard(one.out_series)
 
 
 class _Flight:

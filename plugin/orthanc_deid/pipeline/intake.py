@@ -30,8 +30,9 @@ log = logs.get(__name__)
 
 POLL_SECONDS = 2.0
 """How often the log is read when nobody nudges."""
-GATHER_SECONDS = 0.03
-"""How long arrivals are gathered after a nudge, so that they share requests and a transaction."""
+GATHER_SECONDS = (0.02, 0.15)
+"""How long arrivals are gathered after a nudge, so that they share requests and a transaction: the first after a pause,
+and others in a stream."""
 PATIENCE = (0.5, 15.0)
 """First and longest wait while Orthanc or the database does not answer."""
 RECONCILE_SECONDS = 86400.0
@@ -57,6 +58,7 @@ class Intake:
             threading.Thread(target=self._read_on, name="intake", daemon=True),
             threading.Thread(target=self._reconcile_on, name="reconcile", daemon=True),
         ]
+        self._taken = 0
         self.last_sequence = 0
         self.last_reconciled = 0.0
 
@@ -88,6 +90,7 @@ class Intake:
     def _read_on(self) -> None:
         patience = PATIENCE[0]
         while not self._shared.stopping.is_set():
+            before = self._taken
             try:
                 more = self._page()
                 patience = PATIENCE[0]
@@ -107,7 +110,7 @@ class Intake:
             if not more:
                 self._wake.wait(POLL_SECONDS)
                 self._wake.clear()
-                self._shared.stopping.wait(GATHER_SECONDS)
+                self._shared.stopping.wait(GATHER_SECONDS[self._taken > before])
 
     def _page(self) -> bool:
         """Take one page of the log; whether more follows at once."""
@@ -125,9 +128,10 @@ class Intake:
 
     def take(self, instances: Sequence[str], cursor: int | None = None) -> None:
         """Add arrived instances to the projects whose rules want them, and move the cursor with them."""
+        self._taken += len(instances)
         with self._lock:
             wanted: dict[str, dict[str, tuple[Stored, Series]]] = {}
-            if self._router.wanted:
+            if instances and self._router.wanted:
                 for stored, series, projects in self._routed(self._not_own(instances)):
                     for project in projects:
                         wanted.setdefault(project, {})[stored.instance] = (stored, series)

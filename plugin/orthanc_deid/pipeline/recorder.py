@@ -25,9 +25,9 @@ from orthanc_deid.store.ledger import Outcome, Output
 
 log = logs.get(__name__)
 
-GATHER_SECONDS = 0.03
-"""How long an outcome waits for others to share its transaction."""
-GATHER = 64
+GATHER_SECONDS = 0.12
+"""How long an outcome waits for others to share its transaction, when others came just before."""
+GATHER = 200
 """At most so many share one."""
 
 
@@ -47,6 +47,7 @@ class Recorder:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._busy_until = 0.0
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def start(self) -> None:
@@ -100,7 +101,10 @@ class Recorder:
         if first is None:
             return [], True
         entries = [first]
-        deadline = time.monotonic() + GATHER_SECONDS
+        # The first after a pause goes at once; in a stream, a transaction for each would cost more than the work.
+        now = time.monotonic()
+        deadline = now + (GATHER_SECONDS if now < self._busy_until else 0.0)
+        self._busy_until = now + 4 * GATHER_SECONDS
         while len(entries) < GATHER:
             try:
                 more = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -124,13 +128,16 @@ class Recorder:
             sents = [entry.sent for entry in entries if entry.sent is not None]
             finished = deliveries.finish_many(conn, sents, now) if sents else []
             for row_id in finished:
-                row = ledger.get(conn, row_id)
-                if row is not None and row.out_digest:
-                    drop.append((row_id, row.out_digest))
+                digest = shared.fresh.get(row_id)
+                if digest is None:
+                    row = ledger.get(conn, row_id)
+                    digest = row.out_digest if row is not None else None
+                if digest:
+                    drop.append((row_id, digest))
         # Only now, when it is durable.
         for row_id, digest in drop:
             shared.outbox.drop(row_id, digest)
-            shared.fresh.discard(row_id)
+            shared.fresh.pop(row_id, None)
         for project, destination, study in tasks:
             shared.tasks.ask(DELIVERY, project, destination, study)
 
@@ -163,7 +170,7 @@ class Recorder:
         if not ready:
             return
         ids = [row_id for row_id, _ in ready]
-        self._shared.fresh.update(ids)
+        self._shared.fresh.update((row_id, output.digest) for row_id, output in ready)
         studies = {output.study for _, output in ready}
         if settings.keep_research_copy:
             expected.add_many(conn, project, [(output.orthanc_id, output.md5 or "") for _, output in ready], now)

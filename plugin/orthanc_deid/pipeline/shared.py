@@ -60,8 +60,8 @@ class Shared:
     clock: Callable[[], float] = time.time
     stopping: threading.Event = field(default_factory=threading.Event)
     troubles: Troubles = field(default_factory=Troubles)
-    fresh: set[int] = field(default_factory=set)
-    """Rows whose output was made in this run: their files need no look before they are sent."""
+    fresh: dict[int, str] = field(default_factory=dict)
+    """Digests of the outputs that were made in this run, by row: their files need no look before they are sent."""
     tasks: Tasks = field(init=False)
     vaults: dict[str, Vault] = field(init=False)
 
