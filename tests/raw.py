@@ -254,8 +254,12 @@ def _element(data: bytes, at: int, end: int, form: Form) -> tuple[El, int]:
     if tag == 0x7FE00010 and length == UNDEFINED:
         fragments, at = _fragments(data, at, form)
         return El(tag, vr, fragments=fragments), at
-    if vr == "SQ" or length == UNDEFINED or (not form.explicit and _is_sequence(tag, data[at : at + 4], form)):
-        inside = replace(form, explicit=False, little=True) if vr == "UN" else form
+    inside = replace(form, explicit=False, little=True) if vr == "UN" else form
+    if (
+        vr == "SQ"
+        or length == UNDEFINED
+        or (vr in ("", "UN") and _is_sequence(tag, data[at : at + min(4, length)], inside))
+    ):
         items, at = _read_items(data, at, end if length == UNDEFINED else at + length, inside, length == UNDEFINED)
         return El(tag, "SQ" if vr != "UN" else "UN", items), at
     if at + length > end:
@@ -267,7 +271,7 @@ def _element(data: bytes, at: int, end: int, form: Form) -> tuple[El, int]:
 def _is_sequence(tag: int, begin: bytes, form: Form) -> bool:
     """Whether an implicit element holds items: by the dictionary, or, unknown to it, by the look of its value."""
     if not tag >> 16 & 1 and dictionary_has_tag(tag):
-        return bool(dictionary_VR(tag) == "SQ")
+        return bool(dictionary_VR(tag) == "SQ") and begin in (b"", _tag(ITEM, form), _tag(SEQUENCE_END, form))
     return begin == _tag(ITEM, form)
 
 

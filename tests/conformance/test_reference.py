@@ -26,9 +26,10 @@ def test_compressed_objects(syntax: str) -> None:
     agree(builders.to_bytes(builders.compress(builders.mr(), syntax), syntax))
 
 
-@pytest.mark.parametrize(
-    "options", [{"undefined": True}, {"undefined_items": True}, {"undefined": True, "undefined_items": True}]
-)
+LENGTHS = [{"undefined": True}, {"undefined_items": True}, {"undefined": True, "undefined_items": True}]
+
+
+@pytest.mark.parametrize("options", LENGTHS)
 @pytest.mark.parametrize("name", ["sr_comprehensive", "rtstruct", "enhanced_ct", "seg"])
 def test_undefined_lengths(name: str, options: dict[str, bool]) -> None:
     data = builders.to_bytes(builders.PASS[name](), **options)
@@ -74,3 +75,20 @@ def test_the_reference_can_disagree() -> None:
     changed = output.replace(b"T1 axial", b"T2 axial").replace(b"HEAD", b"FOOT")
     assert changed != output
     assert reference.differences(data, changed, plan_for(data), SUBJECT)
+
+
+@pytest.mark.parametrize("options", [{}, *LENGTHS])
+@pytest.mark.parametrize(
+    "syntax", [builders.NATIVE[0], builders.NATIVE[2], builders.NATIVE[3]], ids=lambda syntax: syntax.name
+)
+def test_a_sequence_sent_as_un_in_every_form(syntax: str, options: dict[str, bool]) -> None:
+    """Its items are in implicit VR little endian, whatever the file is in (PS3.5 section 6.2.2, note 2)."""
+    for name in ("ct", "sr_basic"):
+        made = builders.PASS[name]()
+        sequences = [el.tag for el in builders.tree(made) if isinstance(el.value, list)]
+        plain, wrapped = builders.to_bytes(made, syntax), builders.to_bytes(made, syntax, un=sequences, **options)
+        assert values(deidentify(plain)) == values(deidentify(wrapped))
+
+
+def values(data: bytes) -> list[tuple[tuple[int, ...], bytes]]:
+    return [(path, el.value) for path, el in raw.walk(raw.parse(data)[1]) if isinstance(el.value, bytes)]
