@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from struct import Struct
 
 from .actions import (
     CONSTANTS,
@@ -159,7 +158,7 @@ class Verifier:
             if length == 0xFFFFFFFF:
                 if own_vr != b"SQ" and vr != b"SQ":
                     break
-                end = self._undefined_end(buf, start)
+                end = self._undefined_end(buf, start, vr)
             if end > stop:
                 break
             last = tag
@@ -207,8 +206,7 @@ class Verifier:
     def _items(self, buf, start, end, node, charset, depth, unknown) -> None:  # type: ignore[no-untyped-def]
         if unknown:
             # What a UN holds is in implicit VR little endian, or in the file's own encoding where that fails.
-            inner = copy(self)
-            inner.explicit, inner.numbers, inner.plain, inner.length = False, LITTLE, _LITTLE, _LITTLE_LENGTH
+            inner = self._inside_un()
             kept = [len(values) for values in self.kept]
             try:
                 inner._items(buf, start, end, node, charset, depth, False)
@@ -237,28 +235,35 @@ class Verifier:
                 raise _failed(tag, "an item of the output is cut off")
             pos += length
 
-    def _undefined_end(self, buf: bytes, pos: int) -> int:
+    def _inside_un(self) -> Verifier:
+        """Return a verifier for what a UN holds: implicit VR little endian, whatever the file's syntax (PS3.5 6.2.2)."""
+        inner = copy(self)
+        inner.explicit, inner.numbers = False, LITTLE
+        inner.plain, inner.length = LITTLE.tag_length.unpack_from, LITTLE.long.unpack_from
+        return inner
+
+    def _undefined_end(self, buf: bytes, pos: int, vr: bytes) -> int:
         """Return the end of a sequence of undefined length, its delimiter included."""
-        depth = 0
+        if vr == b"UN":
+            return self._inside_un()._undefined_end(buf, pos, b"SQ")
         while pos + 8 <= len(buf):
             group, number, length = self.plain(buf, pos)
-            tag = group << 16 | number
             pos += 8
-            if tag == 0xFFFEE0DD:
-                if not depth:
-                    return pos
-                depth -= 1
-            elif tag == 0xFFFEE000 or tag == 0xFFFEE00D:
-                if length != 0xFFFFFFFF:
-                    pos += length
-            else:
-                _, _, start, length = self._header(buf, pos - 8)
-                if length == 0xFFFFFFFF:
-                    depth += 1
-                    pos = start
-                else:
-                    pos = start + length
+            if (group, number) == (0xFFFE, 0xE0DD):
+                return pos
+            if (group, number) != (0xFFFE, 0xE000):
+                break
+            pos = self._item_end(buf, pos) if length == 0xFFFFFFFF else pos + length
         raise _failed(0, "a sequence of the output has no end")
+
+    def _item_end(self, buf: bytes, pos: int) -> int:
+        """Return the end of an item of undefined length, its delimiter included."""
+        while pos + 8 <= len(buf):
+            tag, vr, start, length = self._header(buf, pos)
+            if tag == 0xFFFEE00D:
+                return pos + 8
+            pos = self._undefined_end(buf, start, vr) if length == 0xFFFFFFFF else start + length
+        raise _failed(0, "an item of the output has no end")
 
 
 def _same(mine: list[Kept], theirs: list[Kept]) -> bool:
@@ -266,10 +271,6 @@ def _same(mine: list[Kept], theirs: list[Kept]) -> bool:
     return len(mine) == len(theirs) and all(
         a[3] == b[3] and a[1] == b[1] and a[4] == b[4] for a, b in zip(mine, theirs, strict=True)
     )
-
-
-_LITTLE_LENGTH = Struct("<L").unpack_from
-_LITTLE: Callable[..., tuple[int, int, int]] = Struct("<HHL").unpack_from
 
 
 class _Output:
