@@ -236,7 +236,7 @@ class Verifier:
             pos += length
 
     def _inside_un(self) -> Verifier:
-        """Return a verifier for what a UN holds: implicit VR little endian, whatever the file's syntax (PS3.5 6.2.2)."""
+        """Return a verifier for what a UN holds: implicit VR little endian, as PS3.5 6.2.2 says."""
         inner = copy(self)
         inner.explicit, inner.numbers = False, LITTLE
         inner.plain, inner.length = LITTLE.tag_length.unpack_from, LITTLE.long.unpack_from
