@@ -43,8 +43,8 @@ def errors(data: bytes, folder: Path) -> Counter[str]:
 def added(data: bytes, folder: Path) -> Counter[str]:
     """Errors of the output that the source does not have, or has less often."""
     output, _ = outcome(data)
-    if output is None:
-        pytest.skip("held, so that there is no output")
+    if output is None:  # held: nothing comes out that could have an error
+        return Counter()
     before, after = errors(data, folder), errors(output, folder)
     return after - before
 
