@@ -1,0 +1,172 @@
+"""The doctor on files alone: what it says without a running Orthanc."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from orthanc_deid import doctor
+from orthanc_deid.cli import main
+from orthanc_deid.doctor import ERROR, OK, WARNING
+from orthanc_deid.identity.keys import MasterKey
+from orthanc_deid.store import Store
+
+
+class Installation:
+    """A configuration and the files of a service that has run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / "orthanc-deid"
+        self.data.mkdir(mode=0o700)
+        (folder / "db").mkdir()
+        self.database = self.data / "deid.sqlite3"
+        self.key = self.data / "master.key"
+        Store.open(self.database).close()
+        MasterKey.open(self.key, create=True)
+
+    def found(self, **configuration: Any) -> dict[str, tuple[str, str]]:
+        """What the doctor finds, by what it looked at: level and detail."""
+        path = self.folder / "orthanc.json"
+        project = {"Profile": "basic", "Destinations": [{"Peer": "research"}]}
+        everything = {
+            "StorageDirectory": str(self.folder / "db"),
+            "HttpPort": 1,  # where nobody listens
+            "OrthancPeers": {"research": ["http://127.0.0.1:1/"]},
+            "Deid": {"Projects": {"lung": project}},
+            **configuration,
+        }
+        path.write_text(json.dumps(everything))
+        return {finding.what: (finding.level, finding.detail) for finding in doctor.findings(path)}
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    """One that is sound, but for Orthanc, which does not run."""
+    return Installation(tmp_path)
+
+
+def test_a_sound_installation_whose_orthanc_does_not_run(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = installation.found()
+    assert found["Orthanc"][0] == ERROR
+    assert {what for what, (level, _) in found.items() if level == ERROR} == {"Orthanc"}
+    for what in ("configuration", "data folder", "master key", "database", "recycling"):
+        assert found[what][0] == OK, what
+    assert main(["doctor", "--config", str(installation.folder / "orthanc.json")]) == 1
+    assert "is it running?" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_wrong_configuration_is_told_whole(installation: Installation) -> None:
+    path = installation.folder / "orthanc.json"
+    path.write_text('{"Deid": {"Projects": {"a b": {}}, "Colour": 1}}')
+    found = list(doctor.findings(path))
+    assert len(found) >= 3
+    assert {finding.level for finding in found} == {ERROR}
+
+
+def test_a_key_that_others_can_read(installation: Installation) -> None:
+    installation.key.chmod(0o640)
+    assert installation.found()["master key"][0] == ERROR
+
+
+def test_a_lost_key(installation: Installation) -> None:
+    installation.key.unlink()
+    assert installation.found()["master key"][0] == ERROR
+
+
+def test_an_open_data_folder(installation: Installation) -> None:
+    installation.data.chmod(0o755)
+    level, detail = installation.found()["data folder"]
+    assert level == ERROR
+    assert "chmod 700" in detail
+
+
+def test_before_the_first_start_there_is_nothing_to_complain_of(installation: Installation) -> None:
+    for path in sorted(installation.data.iterdir()):
+        path.unlink()
+    installation.data.rmdir()
+    found = installation.found()
+    for what in ("data folder", "master key", "database"):
+        assert found[what][0] == WARNING, what
+
+
+def test_a_database_of_a_newer_version(installation: Installation) -> None:
+    with closing(sqlite3.connect(installation.database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'from the future'")
+    level, detail = installation.found()["database"]
+    assert level == ERROR
+    assert "newer" in detail
+
+
+def test_a_damaged_database(installation: Installation) -> None:
+    installation.database.write_bytes(b"not a database" * 1000)
+    assert installation.found()["database"][0] == ERROR
+
+
+def test_the_doctor_changes_nothing(installation: Installation) -> None:
+    def state() -> dict[Path, tuple[int, bytes]]:
+        # SQLite's own -shm and -wal come and go with any reader.
+        files = [path for path in installation.folder.rglob("*") if path.is_file() and "sqlite3-" not in path.name]
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    installation.found()
+    before = {path: value for path, value in state().items() if path.name != "orthanc.json"}
+    installation.found()
+    assert {path: value for path, value in state().items() if path.name != "orthanc.json"} == before
+
+
+def test_a_clock_that_went_back(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(sqlite3.connect(installation.database)) as connection, connection:
+        columns = [row for row in connection.execute("PRAGMA table_info(ledger)") if row[3] or row[1] == "updated"]
+        values = {row[1]: 1 if "INT" in row[2].upper() else "x" for row in columns}
+        values |= {"updated": time.time() + 86400}
+        marks = ", ".join("?" * len(values))
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(f"INSERT INTO ledger ({', '.join(values)}) VALUES ({marks})", list(values.values()))
+    assert installation.found()["clock"][0] == ERROR
+
+
+@pytest.mark.parametrize(
+    ("configuration", "what"),
+    [
+        ({"MaximumStorageSize": 1000}, "recycling"),
+        ({"MaximumPatientCount": 10}, "recycling"),
+        ({"IngestTranscoding": "1.2.840.10008.1.2.4.91"}, "IngestTranscoding"),
+        ({"RemoteAccessAllowed": True, "AuthenticationEnabled": False}, "access"),
+    ],
+)
+def test_settings_that_deserve_a_warning(installation: Installation, configuration: dict[str, Any], what: str) -> None:
+    assert installation.found(**configuration)[what][0] == WARNING
+
+
+def test_an_orthanc_that_rejects_instead_of_recycling_is_fine(installation: Installation) -> None:
+    assert installation.found(MaximumStorageSize=1000, MaximumStorageMode="Reject")["recycling"][0] == OK
+
+
+def test_a_full_disk(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        free = 1 << 30
+
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Usage)
+    assert installation.found()["disk of the data folder"][0] == ERROR
+
+
+def test_a_missing_host_id(installation: Installation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "HOSTID", tmp_path / "none")
+    assert installation.found()["host id"][0] == WARNING
+
+
+def test_an_interpreter_without_the_packages(installation: Installation, tmp_path: Path) -> None:
+    fake = tmp_path / "python"
+    fake.write_text("#!/bin/sh\necho 3.11; exit 1\n")
+    fake.chmod(0o755)
+    deid = {"Python": str(fake), "Projects": {}}
+    assert installation.found(Deid=deid)["interpreter"][0] == ERROR
