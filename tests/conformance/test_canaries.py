@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 from orthanc_deid.core import standard
@@ -16,7 +17,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPE
 
 from tests import builders, codestreams, plants, raw
 from tests.canaries import Canary, Mint, leaks
-from tests.engine import basic, deidentify, outcome
+from tests.engine import SUBJECT, basic, deidentify, outcome, report
 from tests.raw import El
 
 EXPLICIT, IMPLICIT, BIG, DEFLATED = builders.NATIVE
@@ -336,6 +337,33 @@ def test_nothing_hides_among_the_fragments(syntax: str, where: str) -> None:
             fragments[1] = token + fragments[1]
     output, _ = outcome(raw.part10(elements, syntax))
     assert output is None or leaks(output, mint.made) == []
+
+
+@pytest.mark.parametrize("syntax", builders.NATIVE, ids=lambda syntax: syntax.name)
+def test_nothing_behind_the_last_element_comes_out(syntax: str) -> None:
+    mint = Mint()
+    elements = plants.base("mr")
+    for token in (
+        mint.token("short").encode(),
+        mint.token("long").encode() * 40,
+        b"\0" * 64 + mint.token("padded").encode(),
+    ):
+        for data in (raw.part10(elements, syntax, after=token), raw.part10(elements, syntax) + token):
+            output, _ = outcome(data)
+            assert output is None or leaks(output, mint.made) == []
+
+
+def test_what_another_object_of_the_patient_tells_is_searched_for_in_this_one() -> None:
+    """A name that stands only in the header of the first object, and in a code meaning of the second."""
+    first = builders.origin(8)
+    _, told = report(builders.to_bytes(builders.ct(first, rows=8, columns=8)))
+    elements = plants.base("ct")
+    family = first.person.name.split("^")[0]
+    abdomen = [El(0x00080100, "SH", b"818981001"), El(0x00080102, "SH", b"SCT"), El(0x00080104, "LO", family.encode())]
+    raw.put(elements, El(0x00082218, "SQ", [abdomen]))
+    data = raw.part10(elements, EXPLICIT)
+    assert leaks(deidentify(data), [Canary("name", family)])
+    assert not leaks(deidentify(data, replace(SUBJECT, known=told.harvested)), [Canary("name", family)])
 
 
 # The patient's own values inside what the plan keeps

@@ -63,3 +63,22 @@ def test_each_comes_out_or_is_held_as_expected(path: Path) -> None:
     with pytest.raises(Quarantined) as held:
         deidentify(path.read_bytes())
     assert held.value.reason == reason
+
+
+def test_references_still_resolve_when_all_of_it_has_been_deidentified() -> None:
+    outputs = [
+        builders.read(deidentify(path.read_bytes())) for path in FILES if name(path) not in EXPECTED["held_files"]
+    ]
+    instances = {made.SOPInstanceUID: made for made in outputs}
+    series = {made.SeriesInstanceUID for made in outputs}
+    resolved = 0
+    for made in outputs:
+        if made.Modality not in ("SEG", "RTSTRUCT", "RTDOSE"):
+            continue
+        for element in made.iterall():
+            if element.keyword == "SeriesInstanceUID":
+                assert element.value in series
+            if element.keyword == "ReferencedSOPInstanceUID" and element.value != made.StudyInstanceUID:
+                assert instances[element.value].StudyInstanceUID == made.StudyInstanceUID
+                resolved += 1
+    assert resolved > 10
