@@ -49,7 +49,7 @@ FORWARD_SECONDS = 300
 STOP_SECONDS = 6.0  # of the ten that an administrator grants Orthanc
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # between two starts of a service that dies
 STEADY_SECONDS = 60  # after which a service counts as one that runs, and its next death as the first
-NUDGE_SECONDS = 0.05  # between two nudges; the service looks at everything new each time
+NUDGE_SECONDS = 0.3  # between two nudges; in a stream of arrivals the service looks by itself
 
 
 class UnixConnection(http.client.HTTPConnection):

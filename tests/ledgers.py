@@ -44,7 +44,6 @@ def output(name: str, *, who: Identity | None = None, study: str = "1.2.3", cont
         sop=f"2.25.{int(sha(name)[:12], 16)}",
         orthanc_id=sha(name)[:40],
         digest=sha(name + content),
-        md5=sha(name + content)[:32],
         size=1000,
         plan_digest="p" * 64,
     )

@@ -224,7 +224,6 @@ class ServiceDouble:
             sop=uid(id_),
             orthanc_id=orthanc_id(uid(id_)),
             digest=hashlib.sha256(id_.encode()).hexdigest(),
-            md5=hashlib.md5(id_.encode()).hexdigest(),
             size=1000,
             plan_digest="0" * 64,
         )

@@ -185,9 +185,9 @@ def test_a_result_that_is_none_is_an_error(conn: Any) -> None:
 
 
 def test_own_copies_are_known_before_they_come_in(conn: Any) -> None:
-    expected.add_many(conn, PROJECT, [("id-1", "md5-1"), ("id-2", "md5-2")], 100.0)
-    expected.add_many(conn, PROJECT, [("id-1", "md5-new")], 101.0)
+    expected.add_many(conn, PROJECT, [("id-1", "digest-1"), ("id-2", "digest-2")], 100.0)
+    expected.add_many(conn, PROJECT, [("id-1", "digest-new")], 101.0)
     expected.add_many(conn, PROJECT, [], 101.0)
-    assert expected.find(conn, ["id-1", "id-3"]) == {"id-1": Expected(PROJECT, "md5-new")}
+    assert expected.find(conn, ["id-1", "id-3"]) == {"id-1": Expected(PROJECT, "digest-new")}
     assert expected.remove(conn, ["id-1", "id-3"]) == 1
-    assert expected.find(conn, ["id-1", "id-2"]) == {"id-2": Expected(PROJECT, "md5-2")}
+    assert expected.find(conn, ["id-1", "id-2"]) == {"id-2": Expected(PROJECT, "digest-2")}

@@ -82,7 +82,7 @@ def to_peer(client: OrthancClient, peer: str, path: Path) -> tuple[Reply, bool]:
         return Reply.DOWN, True
 
 
-def store_copy(client: OrthancClient, path: Path, orthanc_id: str, md5: str) -> Reply:
+def store_copy(client: OrthancClient, path: Path, orthanc_id: str, digest: str) -> Reply:
     """Store a research copy; bytes that already stand under its id are compared and, where they differ, replaced.
 
     Returns STORED when Orthanc holds exactly these bytes under exactly this id, REFUSED, or LOCAL_DOWN.
@@ -98,7 +98,7 @@ def store_copy(client: OrthancClient, path: Path, orthanc_id: str, md5: str) -> 
                 return Reply.LOCAL_DOWN if answer.status in (502, 503, 504) else Reply.REFUSED
             if answer.json().get("ID") != orthanc_id:
                 return Reply.REFUSED
-            if status == "Success" or client.source_md5(orthanc_id) == md5:
+            if status == "Success" or holds(client, orthanc_id, digest, path.parent):
                 return Reply.STORED
             client.change("DELETE", f"/instances/{orthanc_id}")
         return Reply.REFUSED
@@ -106,6 +106,16 @@ def store_copy(client: OrthancClient, path: Path, orthanc_id: str, md5: str) -> 
         return Reply.LOCAL_DOWN
     except OrthancError:
         return Reply.REFUSED
+
+
+def holds(client: OrthancClient, orthanc_id: str, digest: str, spool: Path) -> bool:
+    """Whether Orthanc holds exactly the bytes of this SHA-256 under an id. Raises NotFound, Unavailable, Failed."""
+    fetched = client.fetch(orthanc_id, spool, 1 << 24)
+    if fetched.file is None:
+        return hashlib.sha256(fetched.data or b"").hexdigest() == digest
+    with fetched.file as file:
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest() == digest  # type: ignore[arg-type]
 
 
 def mark_copy(client: OrthancClient, level: str, orthanc_id: str, project: str) -> None:

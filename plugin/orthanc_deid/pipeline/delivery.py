@@ -144,7 +144,8 @@ class DeliveryTasks:
             return None
         path = self._shared.outbox.path(one.ledger_id, one.out_digest)
         if destination.name == LOCAL:
-            reply, left = push.store_copy(self._shared.orthanc, path, one.out_orthanc_id, one.out_md5 or ""), True
+            self._shared.stored_here[one.out_orthanc_id] = None
+            reply, left = push.store_copy(self._shared.orthanc, path, one.out_orthanc_id, one.out_digest), True
         else:
             reply, left = push.to_peer(self._shared.orthanc, destination.name.partition(":")[2], path)
         return self._judge(destination, one, reply, left)

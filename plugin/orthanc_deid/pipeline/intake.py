@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orthanc_deid import logs
 from orthanc_deid.identity.vault import Ref
-from orthanc_deid.orthanc import changes
+from orthanc_deid.orthanc import changes, push
 from orthanc_deid.orthanc.changes import Series, Stored
 from orthanc_deid.orthanc.client import NotFound, OrthancError
 from orthanc_deid.pipeline.routing import Router
@@ -30,9 +30,12 @@ log = logs.get(__name__)
 
 POLL_SECONDS = 2.0
 """How often the log is read when nobody nudges."""
-GATHER_SECONDS = (0.02, 0.15)
-"""How long arrivals are gathered after a nudge, so that they share requests and a transaction: the first after a pause,
-and others in a stream."""
+GATHER_SECONDS = 0.02
+"""How long arrivals are gathered after a nudge, so that they share requests and a transaction."""
+STREAM_SECONDS = 0.15
+"""In a stream of arrivals the log is read in this interval, and needs no nudges."""
+QUIET_READS = 4
+"""So many reads without an arrival end a stream."""
 PATIENCE = (0.5, 15.0)
 """First and longest wait while Orthanc or the database does not answer."""
 RECONCILE_SECONDS = 86400.0
@@ -89,6 +92,7 @@ class Intake:
 
     def _read_on(self) -> None:
         patience = PATIENCE[0]
+        quiet = QUIET_READS
         while not self._shared.stopping.is_set():
             before = self._taken
             try:
@@ -107,10 +111,15 @@ class Intake:
                 self._shared.troubles.note("intake", type(error).__name__)
                 self._shared.stopping.wait(PATIENCE[1])
                 continue
-            if not more:
+            quiet = 0 if self._taken > before else quiet + 1
+            if more:
+                continue
+            if quiet < QUIET_READS:
+                self._shared.stopping.wait(STREAM_SECONDS)
+            else:
                 self._wake.wait(POLL_SECONDS)
-                self._wake.clear()
-                self._shared.stopping.wait(GATHER_SECONDS[self._taken > before])
+                self._shared.stopping.wait(GATHER_SECONDS)
+            self._wake.clear()
 
     def _page(self) -> bool:
         """Take one page of the log; whether more follows at once."""
@@ -126,13 +135,16 @@ class Intake:
 
     # Taking instances
 
-    def take(self, instances: Sequence[str], cursor: int | None = None) -> None:
-        """Add arrived instances to the projects whose rules want them, and move the cursor with them."""
+    def take(self, instances: Sequence[str], cursor: int | None = None, trusting: bool = False) -> None:
+        """Add arrived instances to the projects whose rules want them, and move the cursor with them.
+
+        `trusting`: what has the id of an own research copy is one, without a look at its bytes.
+        """
         self._taken += len(instances)
         with self._lock:
             wanted: dict[str, dict[str, tuple[Stored, Series]]] = {}
             if instances and self._router.wanted:
-                for stored, series, projects in self._routed(self._not_own(instances)):
+                for stored, series, projects in self._routed(self._not_own(instances, trusting)):
                     for project in projects:
                         wanted.setdefault(project, {})[stored.instance] = (stored, series)
             self._add(wanted, cursor=cursor)
@@ -143,7 +155,7 @@ class Intake:
         ids = list(dict.fromkeys(instances))
         with self._lock:
             wanted = {}
-            for instance, stored in changes.describe(self._shared.orthanc, self._not_own(ids)).items():
+            for instance, stored in changes.describe(self._shared.orthanc, self._not_own(ids, True)).items():
                 try:
                     wanted[instance] = (stored, self._router.series(stored.series))
                 except NotFound:
@@ -157,15 +169,18 @@ class Intake:
         except (OrthancError, SQLAlchemyError) as error:  # the task comes back to them
             log.warning("changed instances could not be looked at", error=type(error).__name__, count=len(instances))
 
-    def _not_own(self, instances: Sequence[str]) -> list[str]:
-        """Leave out our own research copies; one whose bytes are not ours is an input like any other."""
+    def _not_own(self, instances: Sequence[str], trusting: bool) -> list[str]:
+        """Leave out our own research copies; one that was changed since is an input like any other."""
         with self._shared.store.read() as conn:
             own = expected.find(conn, list(instances))
         rest = []
         for instance in instances:
             if instance in own:
+                # What this run has just stored needs no second look; it comes by once.
+                if trusting or self._shared.stored_here.pop(instance, instance) is None:
+                    continue
                 try:
-                    if self._shared.orthanc.source_md5(instance) == own[instance].md5:
+                    if push.holds(self._shared.orthanc, instance, own[instance].digest, self._shared.outbox.folder):
                         continue
                 except NotFound:
                     continue
@@ -183,7 +198,7 @@ class Intake:
             for project, others in routed.also.items():
                 for other in others:
                     try:
-                        ids = self._not_own(changes.instances_of_series(self._shared.orthanc, other))
+                        ids = self._not_own(changes.instances_of_series(self._shared.orthanc, other), True)
                         for one in changes.describe(self._shared.orthanc, ids).values():
                             yield one, self._router.series(other), (project,)
                     except NotFound:
@@ -295,7 +310,7 @@ class Intake:
                 unknown = page if thorough else self._unknown(page)
                 if unknown:
                     new += len(unknown)
-                    self.take(unknown)
+                    self.take(unknown, trusting=True)
         lost = sum(self._lost(project) for project in self._shared.config.projects)
         log.info("all instances were compared with the ledger", count=new, total=lost)
 

@@ -173,7 +173,7 @@ class Recorder:
         self._shared.fresh.update((row_id, output.digest) for row_id, output in ready)
         studies = {output.study for _, output in ready}
         if settings.keep_research_copy:
-            expected.add_many(conn, project, [(output.orthanc_id, output.md5 or "") for _, output in ready], now)
+            expected.add_many(conn, project, [(output.orthanc_id, output.digest) for _, output in ready], now)
             deliveries.add(conn, ids, LOCAL, now)
             tasks.update((project, LOCAL, study) for study in studies)
         peers = self._shared.peers(project)
@@ -202,7 +202,6 @@ def outcome(done: Done) -> Outcome:
             sop=made.sop,
             orthanc_id=made.orthanc_id,
             digest=made.digest,
-            md5=made.md5,
             size=made.size,
             plan_digest=made.plan_digest,
         ),

@@ -281,7 +281,6 @@ class Service:
                     project.profile_path,
                     self._shared.keys[name],
                     dict(project.domains),
-                    project.keep_research_copy,
                 )
                 for name, project in self.config.projects.items()
             },

@@ -62,6 +62,8 @@ class Shared:
     troubles: Troubles = field(default_factory=Troubles)
     fresh: dict[int, str] = field(default_factory=dict)
     """Digests of the outputs that were made in this run, by row: their files need no look before they are sent."""
+    stored_here: dict[str, None] = field(default_factory=dict)
+    """Orthanc ids of research copies that this run has stored and not yet seen in the change log."""
     tasks: Tasks = field(init=False)
     vaults: dict[str, Vault] = field(init=False)
 

@@ -49,7 +49,6 @@ class ProjectSetup:
     profile: Path
     keys: ProjectKeys
     domains: dict[str, str]
-    want_md5: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,6 @@ class Made:
     orthanc_series: str
     orthanc_study: str
     digest: str
-    md5: str | None
     size: int
     plan_digest: str
 
@@ -204,7 +202,7 @@ class Worker:
             report = deidentify(source, plan, subject, FileSink(file))
             if dry:
                 return Done(item.row, "ready", findings={"actions": dict(report.counts)})
-            digest, md5, size = _digests(file.fileno(), setup.want_md5)
+            digest, size = _digest(file.fileno())
             self._outbox.finish(name, item.row, digest)
             part = None
         finally:
@@ -221,7 +219,6 @@ class Worker:
             series,
             study,
             digest,
-            md5,
             size,
             plan.digest,
         )
@@ -277,16 +274,14 @@ class Worker:
         return (ref,)
 
 
-def _digests(descriptor: int, want_md5: bool) -> tuple[str, str | None, int]:
-    """Return SHA-256, MD5 (where the research copy will be compared by it) and size of a finished file."""
-    sha, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+def _digest(descriptor: int) -> tuple[str, int]:
+    """Return SHA-256 and size of a finished file."""
+    sha = hashlib.sha256()
     offset = 0
     while part := os.pread(descriptor, 1 << 20, offset):
         sha.update(part)
-        if want_md5:
-            md5.update(part)
         offset += len(part)
-    return sha.hexdigest(), md5.hexdigest() if want_md5 else None, offset
+    return sha.hexdigest(), offset
 
 
 def _place(error: BaseException) -> str:

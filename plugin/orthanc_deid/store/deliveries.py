@@ -80,7 +80,7 @@ def claim(
             deliveries.c.attempts,
             deliveries.c.sent_digest,
             *(ledger.c[name] for name in ("out_study", "out_series", "out_sop", "out_orthanc_id")),
-            *(ledger.c[name] for name in ("out_digest", "out_md5", "out_size")),
+            *(ledger.c[name] for name in ("out_digest", "out_size")),
         )
         .join(ledger, ledger.c.id == deliveries.c.ledger_id)
         .where(deliveries.c.project == project, deliveries.c.destination == destination, _open)
@@ -124,7 +124,6 @@ def claim(
             out_sop=row.out_sop,
             out_orthanc_id=row.out_orthanc_id,
             out_digest=row.out_digest,
-            out_md5=row.out_md5,
             out_size=row.out_size,
             attempts=row.attempts + 1,
             history=_compare(history[row.out_sop], row.out_digest),

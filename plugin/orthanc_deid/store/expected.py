@@ -13,21 +13,21 @@ from orthanc_deid.store.sql import insert, select_in, update_in
 
 
 def add_many(conn: Connection, project: str, copies: Sequence[tuple[str, str]], now: float) -> None:
-    """Expect (Orthanc id, MD5 of the bytes); a newer MD5 takes the place of an older one."""
+    """Expect (Orthanc id, SHA-256 of the bytes); a newer digest takes the place of an older one."""
     if not copies:
         return
     statement = insert(conn, expected)
     conn.execute(
-        statement.on_conflict_do_update(index_elements=["orthanc_id"], set_={"md5": statement.excluded.md5}),
-        [{"orthanc_id": orthanc_id, "project": project, "md5": md5, "created": now} for orthanc_id, md5 in copies],
+        statement.on_conflict_do_update(index_elements=["orthanc_id"], set_={"digest": statement.excluded.digest}),
+        [{"orthanc_id": name, "project": project, "digest": digest, "created": now} for name, digest in copies],
     )
 
 
 def find(conn: Connection, orthanc_ids: Iterable[str]) -> dict[str, Expected]:
     """Return which of these Orthanc ids are own copies."""
-    query = sa.select(expected.c.orthanc_id, expected.c.project, expected.c.md5)
+    query = sa.select(expected.c.orthanc_id, expected.c.project, expected.c.digest)
     rows = select_in(conn, query, expected.c.orthanc_id, orthanc_ids)
-    return {row.orthanc_id: Expected(row.project, row.md5) for row in rows}
+    return {row.orthanc_id: Expected(row.project, row.digest) for row in rows}
 
 
 def remove(conn: Connection, orthanc_ids: Iterable[str]) -> int:

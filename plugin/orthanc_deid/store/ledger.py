@@ -212,7 +212,6 @@ def _finished_row(outcome: Outcome, state: str, reason: str | None, findings: An
         "out_sop": output.sop if output else None,
         "out_orthanc_id": output.orthanc_id if output else None,
         "out_digest": output.digest if output else None,
-        "out_md5": output.md5 if output else None,
         "out_size": output.size if output else None,
         "plan_digest": output.plan_digest if output else None,
         "owner": None,

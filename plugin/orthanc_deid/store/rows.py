@@ -77,7 +77,6 @@ class Output:
     sop: str
     orthanc_id: str
     digest: str
-    md5: str | None
     size: int
     plan_digest: str
 
@@ -132,7 +131,6 @@ class LedgerRow:
     out_sop: str | None
     out_orthanc_id: str | None
     out_digest: str | None
-    out_md5: str | None
     out_size: int | None
     plan_digest: str | None
     attempt: int
@@ -193,7 +191,6 @@ class ToSend:
     out_sop: str
     out_orthanc_id: str
     out_digest: str
-    out_md5: str | None
     out_size: int
     attempts: int
     history: str
@@ -271,7 +268,7 @@ class Expected:
     """An own research copy."""
 
     project: str
-    md5: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)

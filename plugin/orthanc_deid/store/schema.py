@@ -94,7 +94,6 @@ ledger = sa.Table(
     sa.Column("out_sop", sa.String(64)),
     sa.Column("out_orthanc_id", sa.String(44)),
     sa.Column("out_digest", sa.String(64)),  # SHA-256 of the verified bytes
-    sa.Column("out_md5", sa.String(32)),
     sa.Column("out_size", sa.BigInteger),
     sa.Column("plan_digest", sa.String(64)),
     sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
@@ -158,7 +157,7 @@ expected = sa.Table(
     metadata,
     sa.Column("orthanc_id", sa.String(44), primary_key=True),
     sa.Column("project", sa.String(64), nullable=False),
-    sa.Column("md5", sa.String(32), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("created", sa.Float, nullable=False),
 )
 

@@ -16,7 +16,7 @@ def upgrade() -> None:
         "expected",
         sa.Column("orthanc_id", sa.String(length=44), nullable=False),
         sa.Column("project", sa.String(length=64), nullable=False),
-        sa.Column("md5", sa.String(length=32), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("orthanc_id", name="pk_expected"),
     )
@@ -55,7 +55,6 @@ def upgrade() -> None:
         sa.Column("out_sop", sa.String(length=64), nullable=True),
         sa.Column("out_orthanc_id", sa.String(length=44), nullable=True),
         sa.Column("out_digest", sa.String(length=64), nullable=True),
-        sa.Column("out_md5", sa.String(length=32), nullable=True),
         sa.Column("out_size", sa.BigInteger(), nullable=True),
         sa.Column("plan_digest", sa.String(length=64), nullable=True),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
