@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -19,7 +20,7 @@ from .plan import Act, Node, Plan, Rule
 from .source import Segment, Source
 from .syntax import Numbers
 from .text import encodings
-from .uids import STANDARD_ROOT, map_uid
+from .uids import map_uid, registered
 from .values import Harvest, identifying
 from .walk import UNDEFINED, Element, Short, Walker
 
@@ -46,10 +47,22 @@ _LEGAL = {
 _CHECKS: dict[bytes, Callable[[bytes], object]] = {vr: re.compile(rule).fullmatch for vr, rule in _LEGAL.items()}
 
 
-_STANDARD_UIDS = re.compile(rb"(?:1\.2\.840\.10008\.[0-9.]{1,52}\\?)*[ \0]*").fullmatch
+def _registered(value: bytes) -> bool:
+    known = registered()
+    return all(not uid or uid in known for uid in value.rstrip(b" \0").split(b"\\"))
+
+
+_CODING = re.compile(rb"(?:1\.2\.840\.10008\.(?:2\.16|6\.1)|2\.16\.840\.1\.113883\.[56])\.\d{1,5}[ \0]*").fullmatch
+
+
+def _coding(value: bytes) -> bool:
+    """Whether it is the UID of a coding scheme or a context group of DICOM's or HL7's."""
+    return _registered(value) or _CODING(value) is not None
+
+
 CODING_UIDS = frozenset({0x0008010C, 0x0008010D, 0x00080117, 0x00080118})
-"""Coding Scheme UID and kin: constants of whoever keeps the codes. All other UIDs that stay are the standard's own; one
-that is not (a private SOP class) is mapped, as nobody can say whose it is."""
+"""Coding Scheme UID and kin: constants of whoever keeps the codes. All other UIDs that stay are registered by the
+standard; one that is not (a private SOP class) is mapped, as nobody can say whose it is."""
 
 
 def _anything(value: bytes) -> bool:
@@ -99,8 +112,8 @@ class HotNode(dict[int, Hot]):
         if vr in TEXT_VRS:
             check = _CHECKS.get(vr, _anything)
             kind = NUMBERS if vr in (b"DS", b"IS") else CONSTANTS if vr == b"UI" else WORDS
-            if kind == CONSTANTS and tag not in CODING_UIDS:
-                check = _STANDARD_UIDS
+            if kind == CONSTANTS:
+                check = _coding if tag in CODING_UIDS else _registered
         elif vr in (b"OB", b"UN", b"OW") and tag not in PIXELS:
             check, kind = _anything, BINARY
         hot = self[tag] = (does, vr, check, kind, identifying().get(tag), made, rule)
@@ -241,7 +254,8 @@ class Rewriter:
             if element[0] == 0x00080005:
                 charset = encodings(buf[element[3] : element[4]])
         rules = hot(node, walker.numbers, walker.explicit)
-        parts: list[bytes] | None = None
+        # Elements that were out of order are put out one by one, in order.
+        parts: list[bytes] | None = [] if any(a[2] > b[2] for a, b in pairwise(elements)) else None
         for index, element in enumerate(elements):
             new = self._element(walker, element, rules, charset, base, depth)
             if new is None:
@@ -302,7 +316,7 @@ class Rewriter:
         return b"\\".join([self._uids(uid) for uid in value.split(b"\\")])
 
     def _uid(self, uid: str) -> str:
-        if not uid or uid.startswith(STANDARD_ROOT):
+        if not uid or uid.encode("latin-1") in registered():
             return uid
         mapped = self.uids.get(uid)
         if mapped is None:

@@ -222,7 +222,7 @@ def _by_frame(source: Source, pixels: Fragments) -> list[list[tuple[int, int, in
             if not groups:
                 break
             groups[-1].append(fragment)
-    elif source.syntax.stream in ("jpeg", "jpegls", "j2k"):
+    elif source.syntax.stream in ("jpeg", "jpegls", "j2k", "j2kpart2"):
         for fragment in fragments:
             if source.read(fragment[1], min(2, fragment[2])) in (b"\xff\xd8", b"\xff\x4f"):
                 groups.append([])

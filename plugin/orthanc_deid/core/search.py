@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from .actions import Kept, KeptValues
 from .text import readings
-from .uids import STANDARD_ROOT
+from .uids import registered
 from .values import Needles, identifying
 
 _UID_LIKE = re.compile(rb"(?<![\d.])[0-2](?:\.\d+){6,}")
@@ -51,6 +51,6 @@ def _tells(one: Kept, needles: Needles, uids: list[bytes]) -> bool:
         return False
     if any(uid in value for uid in uids):
         return True
-    if any(not found.startswith(STANDARD_ROOT.encode()) for found in _UID_LIKE.findall(value)):
+    if any(found not in registered() for found in _UID_LIKE.findall(value)):
         return True
     return any(needles.hit(text.strip(" \0"), vr.decode("ascii"), tag) for text in readings(value, charset))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Callable
 from itertools import pairwise
 from struct import Struct
 
@@ -39,8 +40,8 @@ def clean(stream: str, data: bytes, native_length: int) -> list[Part] | None:
     """
     if stream in ("jpeg", "jpegls"):
         parts = _jpeg(data, stream == "jpegls")
-    elif stream == "j2k":
-        parts = _jpeg2000(data)
+    elif stream in ("j2k", "j2kpart2"):
+        parts = _jpeg2000(data, _J2K_PART_2 if stream == "j2kpart2" else _J2K_KEPT)
     elif stream == "rle":
         parts = _rle(data, native_length)
     elif stream == "deflate":
@@ -87,6 +88,8 @@ def _jpeg(data: bytes, is_ls: bool) -> list[Part]:
         end = pos + 2 + _SHORT(data, pos + 2)[0]
         if end > size or end < pos + 4:
             break
+        if code in _EXACT and end - pos - 2 != _EXACT[code](data, pos):
+            raise _bad("a JPEG segment is longer than what it holds")
         if code == 0xDA:
             scans += 1
             found = marker_in_scan.search(data, end)
@@ -102,6 +105,19 @@ def _jpeg(data: bytes, is_ls: bool) -> list[Part]:
             raise _bad("an unknown JPEG marker")
         pos = end
     raise Quarantined("truncated", "a JPEG stream has no end", 0x7FE00010)
+
+
+def _frame_length(data: bytes, pos: int) -> int:
+    return 8 + 3 * data[pos + 9] if pos + 9 < len(data) else -1
+
+
+# Lengths that follow from what a segment says of itself; more would be room for text.
+_EXACT: dict[int, Callable[[bytes, int], int]] = {
+    0xDA: lambda data, pos: 6 + 2 * data[pos + 4],
+    0xDD: lambda _data, _pos: 4,
+    0xDC: lambda _data, _pos: 4,
+    0xF7: _frame_length,
+} | {code: _frame_length for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)}
 
 
 def _application_segment(code: int, data: bytes, pos: int, end: int) -> list[Part]:
@@ -122,24 +138,22 @@ def _application_segment(code: int, data: bytes, pos: int, end: int) -> list[Par
     return []
 
 
-_J2K_KEPT = frozenset(
-    {0x50, 0x51, 0x52, 0x53, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61, 0x63}
-    | {0x65, 0x66, 0x67, 0x68, 0x72, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79}
-)
+_J2K_KEPT = frozenset({0x50, 0x51, 0x52, 0x53, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61, 0x63})
+_J2K_PART_2 = _J2K_KEPT | {0x65, 0x66, 0x67, 0x68, 0x72, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79}
 _J2K_TILE_LENGTHS = frozenset({0x55, 0x57, 0x58})
 
 
-def _jpeg2000(data: bytes) -> list[Part]:
+def _jpeg2000(data: bytes, kept: frozenset[int]) -> list[Part]:
     """JPEG 2000 and HTJ2K codestreams (ISO/IEC 15444-1 annex A): COM segments go, tile-part lengths follow."""
     if data[:4] != b"\xff\x4f\xff\x51":
         raise _bad("a JPEG 2000 stream does not begin with SOC and SIZ (a JP2 file is not allowed)")
     size = len(data)
-    pos, parts, lengths = _j2k_segments(data, 2, [(0, 2)], b"\x90\xd9")
+    pos, parts, lengths = _j2k_segments(data, 2, [(0, 2)], b"\x90\xd9", kept)
     while data[pos : pos + 2] == b"\xff\x90":
         if pos + 12 > size:
             break
         length = _LONG(data, pos + 6)[0]
-        header_end, header, more = _j2k_segments(data, pos + 12, [], b"\x93")
+        header_end, header, more = _j2k_segments(data, pos + 12, [], b"\x93", kept)
         removed = header_end - (pos + 12) - sum(end - begin for begin, end in header)
         if length:
             end = pos + length
@@ -163,7 +177,9 @@ def _jpeg2000(data: bytes) -> list[Part]:
     return [*parts, (pos, pos + 2)]
 
 
-def _j2k_segments(data: bytes, pos: int, parts: list[Part], until: bytes) -> tuple[int, list[Part], set[int]]:
+def _j2k_segments(
+    data: bytes, pos: int, parts: list[Part], until: bytes, kept: frozenset[int]
+) -> tuple[int, list[Part], set[int]]:
     """Follow marker segments up to one of `until`; return its place, the parts that stay, the codes seen."""
     seen: set[int] = set()
     while pos + 4 <= len(data):
@@ -175,7 +191,7 @@ def _j2k_segments(data: bytes, pos: int, parts: list[Part], until: bytes) -> tup
         end = pos + 2 + _SHORT(data, pos + 2)[0]
         if end > len(data) or end < pos + 4:
             break
-        if code in _J2K_KEPT:
+        if code in kept:
             parts.append((pos, end))
             seen.add(code)
         elif code != 0x64:
@@ -260,6 +276,6 @@ def precision(stream: str, data: bytes) -> int | None:
     if stream in ("jpeg", "jpegls"):
         found = re.search(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7].{2}(.)", data, re.DOTALL)
         return found[1][0] if found else None
-    if stream == "j2k" and len(data) > 43:
+    if stream in ("j2k", "j2kpart2") and len(data) > 43:
         return (data[42] & 0x7F) + 1
     return None

@@ -10,13 +10,23 @@ from __future__ import annotations
 import hmac
 from functools import lru_cache
 
-STANDARD_ROOT = "1.2.840.10008."
-"""UIDs below this root are constants of the standard and are never mapped."""
+from orthanc_deid.core import standard
 
 _VERSION_CLEAR = ~(0xF << 76)
 _VERSION_8 = 8 << 76
 _VARIANT_CLEAR = ~(0x3 << 62)
 _VARIANT_RFC = 0x2 << 62
+
+
+@lru_cache(maxsize=1)
+def registered() -> frozenset[bytes]:
+    """Return the UIDs that the standard registers (PS3.6 annex A): constants, which are never mapped.
+
+    Its root alone says nothing: some senders make up UIDs of patients below it.
+    """
+    uids = {row[0] for row in standard.rows("registered_uids.csv")}
+    uids |= {row[0] for row in standard.rows("transfer_syntaxes.csv")} | set(standard.sop_classes())
+    return frozenset(uid.encode() for uid in uids)
 
 
 def map_uid(key: bytes, uid: str) -> str:

@@ -31,13 +31,10 @@ from .search import find
 from .source import Source
 from .syntax import BIG, LITTLE, Syntax
 from .text import encodings
-from .uids import STANDARD_ROOT, map_uid
+from .uids import map_uid, registered
 from .values import Needles
 
 _LONG_FORM = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-
-
-_STANDARD = STANDARD_ROOT.encode()
 
 
 def _failed(tag: int, what: str) -> Quarantined:
@@ -200,7 +197,7 @@ class Verifier:
 
     def _mapped(self, tag: int, value: bytes) -> None:
         for uid in value.rstrip(b"\0 ").split(b"\\"):
-            if uid and uid not in self.allowed and not uid.startswith(_STANDARD):
+            if uid and uid not in self.allowed and uid not in registered():
                 raise _failed(tag, "a UID is not what the key gives")
 
     def _items(self, buf, start, end, node, charset, depth, unknown) -> None:  # type: ignore[no-untyped-def]
