@@ -44,6 +44,7 @@ PASSED_ON = (
     *("sec-fetch-site", "sec-fetch-mode", "x-forwarded-host", "x-forwarded-proto"),
 )
 ANSWERED = ("Cache-Control", "Content-Disposition", "Content-Security-Policy", "Location", "Referrer-Policy")
+EX_CONFIG = 78  # of sysexits.h: what `check` and `serve` answer when the configuration is wrong
 CHECK_SECONDS = 120
 FORWARD_SECONDS = 300
 STOP_SECONDS = 6.0  # of the ten that an administrator grants Orthanc
@@ -99,6 +100,15 @@ class Service:
 
     def check(self) -> None:
         """Let the service's own code judge the configuration; each fault goes to the log. Raises RuntimeError."""
+        errors = self._faults()
+        for line in errors:
+            orthanc.LogError(f"orthanc-deid: {line}")
+        if errors:
+            raise RuntimeError("orthanc-deid: the configuration is wrong; each error is on the log")
+
+    def _faults(self) -> list[str]:
+        if not isinstance(self._setup["Deid"], dict):
+            return ["Deid: the section is missing in Orthanc's configuration, or not an object"]
         try:
             done = subprocess.run(
                 self._command("check"),
@@ -109,16 +119,16 @@ class Service:
                 check=False,
             )
         except OSError as error:
-            errors = [f"Deid.Python: {self._python} cannot be run ({error.strerror})"]
+            return [f"Deid.Python: {self._python} cannot be run ({error.strerror})"]
         except subprocess.TimeoutExpired:
-            errors = [f"Deid.Python: the check of the configuration did not end within {CHECK_SECONDS} s"]
-        else:
-            if done.returncode == 0:
-                return
-            errors = done.stderr.decode(errors="replace").splitlines()
-        for line in errors:
-            orthanc.LogError(f"orthanc-deid: {line}")
-        raise RuntimeError("orthanc-deid: the configuration is wrong; each error is on the log")
+            return [f"Deid.Python: the check of the configuration did not end within {CHECK_SECONDS} s"]
+        if done.returncode == 0:
+            return []
+        told = done.stderr.decode(errors="replace").splitlines()
+        if done.returncode != EX_CONFIG:
+            # A traceback: mostly an interpreter that is too old, or has none of the packages.
+            return [f"Deid.Python: {self._python} cannot run the service ({told[-1] if told else done.returncode})"]
+        return told
 
     # Life
 

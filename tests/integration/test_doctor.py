@@ -1,42 +1,44 @@
-"""The doctor on running servers."""
+"""The doctor on running servers, run by the Python that runs the service."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
-from orthanc_deid.doctor import ERROR, OK, findings
 
-from tests.orthancs import Orthanc, clinical_orthanc, deid_section
+from tests.orthancs import CHECKOUT, Orthanc, clinical_orthanc, deid_section, source
 
 pytestmark = pytest.mark.integration
 
 
-def found(clinical: Orthanc) -> dict[str, str]:
-    """The level of each thing that the doctor looks at."""
-    return {finding.what: finding.level for finding in findings(clinical.folder / "orthanc.json")}
+def doctor(clinical: Orthanc) -> tuple[int, str]:
+    """The doctor's exit status, and what it says with single spaces."""
+    argv = [source().python, "-m", "orthanc_deid", "doctor", "--config", str(clinical.folder / "orthanc.json")]
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT / "plugin"), "COLUMNS": "200"}
+    done = subprocess.run(
+        source().command(argv, [clinical.folder]), capture_output=True, text=True, env=environment, check=False
+    )
+    assert not done.stderr
+    return done.returncode, " ".join(done.stdout.split())
 
 
 def test_a_running_installation_is_well_until_its_peer_stops(clinical: Orthanc, research: Orthanc) -> None:
-    levels = found(clinical)
-    for what in (
-        "configuration",
-        "data folder",
-        "master key",
-        "database",
-        "Orthanc",
-        "clock",
-        "plugin",
-        "peer research",
-    ):
-        assert levels[what] == OK, what
-    assert ERROR not in levels.values()
+    code, told = doctor(clinical)
+    assert code == 0, told
+    for what in ("configuration", "interpreter", "data folder", "master key", "database", "Orthanc", "clock", "plugin"):
+        assert f"ok {what} " in told
+    assert "ok peer research Orthanc 1." in told
     research.stop()
-    levels = found(clinical)
-    assert levels["peer research"] == ERROR
-    assert levels["plugin"] == OK
+    code, told = doctor(clinical)
+    assert code == 1
+    assert "error peer research " in told
+    assert told.count("error ") == 1
 
 
 def test_an_orthanc_that_runs_without_the_plugin_is_found_out(tmp_path: Path, research: Orthanc) -> None:
     with clinical_orthanc(tmp_path, {"research": research}, plugin=False, Deid=deid_section()) as clinical:
-        assert found(clinical)["plugin"] == ERROR
+        code, told = doctor(clinical)
+        assert code == 1
+        assert "error plugin not loaded" in told

@@ -78,10 +78,16 @@ def test_what_is_wrong_beside_orthancs_own_settings_keeps_it_from_starting(
     assert fault in refused(tmp_path, deid, **configuration)
 
 
-def test_an_interpreter_that_is_not_there_keeps_orthanc_from_starting(tmp_path: Path) -> None:
-    assert "orthanc-deid: Deid.Python: /nowhere/python cannot be run" in refused(
-        tmp_path, deid_section(Python="/nowhere/python")
-    )
+def test_an_interpreter_that_cannot_run_the_service_keeps_orthanc_from_starting(tmp_path: Path) -> None:
+    log = refused(tmp_path / "none", deid_section(Python="/nowhere/python"))
+    assert "orthanc-deid: Deid.Python: /nowhere/python cannot be run" in log
+    # A Python without the packages; -I hides the package itself too.
+    bare = tmp_path / "python"
+    bare.write_text('#!/bin/sh\nexec /usr/bin/python3 -I "$@"\n')
+    bare.chmod(0o755)
+    log = refused(tmp_path / "bare", deid_section(Python=str(bare)))
+    assert f"orthanc-deid: Deid.Python: {bare} cannot run the service (" in log
+    assert "No module named" in log
 
 
 def test_orthanc_stops_within_ten_seconds_and_leaves_nothing_behind(clinical: Orthanc) -> None:
