@@ -52,14 +52,6 @@ def _registered(value: bytes) -> bool:
     return all(not uid or uid in known for uid in value.rstrip(b" \0").split(b"\\"))
 
 
-_CODING = re.compile(rb"(?:1\.2\.840\.10008\.(?:2\.16|6\.1)|2\.16\.840\.1\.113883\.[56])\.\d{1,5}[ \0]*").fullmatch
-
-
-def _coding(value: bytes) -> bool:
-    """Whether it is the UID of a coding scheme or a context group of DICOM's or HL7's."""
-    return _registered(value) or _CODING(value) is not None
-
-
 CODING_UIDS = frozenset({0x0008010C, 0x0008010D, 0x00080117, 0x00080118})
 """Coding Scheme UID and kin: constants of whoever keeps the codes. All other UIDs that stay are registered by the
 standard; one that is not (a private SOP class) is mapped, as nobody can say whose it is."""
@@ -112,8 +104,8 @@ class HotNode(dict[int, Hot]):
         if vr in TEXT_VRS:
             check = _CHECKS.get(vr, _anything)
             kind = NUMBERS if vr in (b"DS", b"IS") else CONSTANTS if vr == b"UI" else WORDS
-            if kind == CONSTANTS:
-                check = _coding if tag in CODING_UIDS else _registered
+            if kind == CONSTANTS and tag not in CODING_UIDS:
+                check = _registered
         elif vr in (b"OB", b"UN", b"OW") and tag not in PIXELS:
             check, kind = _anything, BINARY
         hot = self[tag] = (does, vr, check, kind, identifying().get(tag), made, rule)
