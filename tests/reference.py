@@ -72,9 +72,15 @@ def _homely() -> dict[str, set[str]]:
     return found
 
 
+@cache
+def _registered() -> set[str]:
+    names = ("registered_uids.csv", "transfer_syntaxes.csv", "sop_classes.csv")
+    return {row.split(",")[0] for name in names for row in (standard.FOLDER / name).read_text("utf-8").splitlines()}
+
+
 def map_uid(key: bytes, uid: str) -> str:
-    """2.25. and a UUID version 8 of HMAC-SHA-256; the standard's own UIDs stay."""
-    if not uid or uid.startswith("1.2.840.10008."):
+    """2.25. and a UUID version 8 of HMAC-SHA-256; UIDs that the standard registers stay."""
+    if not uid or uid in _registered():
         return uid
     bits = list(f"{int.from_bytes(hmac.new(key, uid.encode(), hashlib.sha256).digest()[:16], 'big'):0128b}")
     bits[48:52] = "1000"
@@ -246,8 +252,8 @@ class Reference:
 
 
 def _standard(value: bytes) -> bool:
-    """Whether all the UIDs are the standard's own."""
-    return all(not uid or uid.startswith("1.2.840.10008.") for uid in value.decode("latin-1").strip("\0 ").split("\\"))
+    """Whether all the UIDs are registered by the standard."""
+    return all(not uid or uid in _registered() for uid in value.decode("latin-1").strip("\0 ").split("\\"))
 
 
 def _whole(element: RawDataElement | DataElement | None) -> int:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 from orthanc_deid.core import standard
 from orthanc_deid.core.plan import Act
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from tests import builders, codestreams, plants, raw
 from tests.canaries import Canary, Mint, leaks
@@ -274,6 +274,18 @@ def test_a_kept_value_that_breaks_its_vr_is_no_hiding_place(where: str) -> None:
     assert output is None or leaks(output, mint.made) == []
 
 
+@pytest.mark.parametrize("tag", [0x00080018, 0x0020000D, 0x0020000E, 0x00200052, 0x00081155, 0x00081150, 0x00080014])
+@pytest.mark.parametrize("value", ["7300417.1", "1.4.1 {}", "5.1.4.1.1.2.{}", "1.4.1.1\\{}"])
+def test_the_standards_root_is_no_hiding_place(tag: int, value: str) -> None:
+    """Some senders make their UIDs below 1.2.840.10008: what the standard has not registered is like any other UID."""
+    mint = Mint()
+    text = "1.2.840.10008." + value.format(mint.token("behind"))
+    mint.text("made up", "1.2.840.10008.7300417.1")
+    el = El(tag, "UI", text.encode())
+    output, _ = outcome(planted(el if tag not in (0x00081155, 0x00081150) else El(0x00081140, "SQ", [[el]]), name="ct"))
+    assert output is None or leaks(output, mint.made) == []
+
+
 @pytest.mark.parametrize("where", PLACES)
 def test_no_canary_of_a_special_place_comes_out(where: str) -> None:
     mint = Mint()
@@ -305,6 +317,53 @@ def jpegs(syntax: str, mint: Mint) -> bytes:
 def test_no_canary_in_a_segment_of_a_code_stream_comes_out(syntax: str) -> None:
     mint = Mint()
     assert [str(leak) for leak in leaks(deidentify(jpegs(syntax, mint)), mint.made)] == []
+
+
+def stretched(where: str, token: bytes) -> tuple[str, bytes]:
+    """A code stream with bytes where a segment has room for them, though nothing reads them."""
+    jpeg, wavelet = codestreams.jpeg_baseline(64, 64), codestreams.jpeg_2000(comments=False)
+    scan, tile = b"\xff\xda\0\x08\1\1\0\0\x3f\0", wavelet.index(b"\xff\x90")
+    match where:
+        case "a long scan header":
+            return JPEGBaseline8Bit, jpeg.replace(scan, b"\xff\xda\0\x10" + scan[4:] + token)
+        case "a long restart interval":
+            return JPEGBaseline8Bit, jpeg[:2] + codestreams.segment(0xDD, b"\0\0" + token) + jpeg[2:]
+        case "a comment behind the scan":
+            return JPEGBaseline8Bit, jpeg[:-2] + codestreams.segment(0xFE, token) + jpeg[-2:]
+        case "a second image":
+            return JPEGBaseline8Bit, jpeg + jpeg[:2] + codestreams.segment(0xFE, token) + jpeg[2:]
+        case "an unknown JPEG 2000 marker":
+            return JPEG2000Lossless, wavelet[:tile] + codestreams.segment(0x77, token) + wavelet[tile:]
+        case "unused words of the RLE header":
+            stream = codestreams.rle(64, 64)
+            return RLELossless, stream[:12] + token + stream[20:]
+        case "a gap between RLE segments":
+            stream = codestreams.rle(64, 64)
+            half = (len(stream) - 64) // 2
+            head = struct.pack("<16L", 2, 64, 64 + half + 8, *[0] * 13)
+            return RLELossless, head + stream[64 : 64 + half] + token + stream[64 + half :]
+        case _:
+            boxes = ((b"jP  ", b"\r\n\x87\n"), (b"ftyp", b"jp2 \0\0\0\0jp2 "), (b"xml ", token), (b"jp2c", wavelet))
+            return JPEG2000Lossless, b"".join(struct.pack(">L", len(body) + 8) + name + body for name, body in boxes)
+
+
+STRETCHED = ["a long scan header", "a long restart interval", "a comment behind the scan", "a second image"]
+STRETCHED += [
+    "an unknown JPEG 2000 marker",
+    "unused words of the RLE header",
+    "a gap between RLE segments",
+    "a JP2 file",
+]
+
+
+@pytest.mark.parametrize("where", STRETCHED)
+def test_a_code_stream_has_no_room_for_text(where: str) -> None:
+    mint = Mint()
+    syntax, stream = stretched(where, mint.token(where).encode())
+    elements = builders.tree(builders.compress(builders.mr(), syntax))
+    elements[-1].fragments = [b"", stream]
+    output, _ = outcome(raw.part10(elements, syntax))
+    assert output is None or leaks(output, mint.made) == []
 
 
 @pytest.mark.parametrize("syntax", builders.COMPRESSED, ids=lambda s: s.name)
