@@ -8,6 +8,7 @@ after a restart the digest is checked before a file is used.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Iterator
 from io import FileIO
@@ -39,10 +40,10 @@ class Outbox:
         shelf = self.folder / f"{row % SHELVES:02x}"
         part = shelf / f"{row}-{secrets.token_hex(4)}.part"
         try:
-            return part.open("xb+", buffering=0), part
+            return _create(part), part
         except FileNotFoundError:
             shelf.mkdir(mode=0o700, exist_ok=True)
-            return part.open("xb+", buffering=0), part
+            return _create(part), part
 
     def finish(self, part: Path, row: int, digest: str) -> None:
         """Give a complete file its name."""
@@ -66,3 +67,8 @@ class Outbox:
             number = path.name.split("-")[0]
             if number.isdigit():
                 yield int(number), path
+
+
+def _create(path: Path) -> FileIO:
+    """Make a new file that nobody else may read."""
+    return FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "rb+")

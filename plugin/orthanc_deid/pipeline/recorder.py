@@ -27,6 +27,8 @@ log = logs.get(__name__)
 
 GATHER_SECONDS = 0.12
 """How long an outcome waits for others to share its transaction, when others came just before."""
+LULL_SECONDS = 0.03
+"""When nothing has come for so long, those that wait are written down."""
 GATHER = 200
 """At most so many share one."""
 
@@ -107,7 +109,7 @@ class Recorder:
         self._busy_until = now + 4 * GATHER_SECONDS
         while len(entries) < GATHER:
             try:
-                more = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+                more = self._queue.get(timeout=min(LULL_SECONDS, max(0.0, deadline - time.monotonic())))
             except queue.Empty:
                 break
             if more is None:

@@ -156,6 +156,9 @@ class Worker:
             self._known.clear()  # other workers may have seen more of these subjects meanwhile
             for item in chunk.items:
                 self._pipe.send(self.do(chunk.project, item, chunk.dry))
+                # What refers to itself would otherwise hold its half megabyte until many others have gathered.
+                gc.collect(0)
+            gc.collect(1)
             self._pipe.send(End(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
     def do(self, project: str, item: Item, dry: bool = False) -> Done:
