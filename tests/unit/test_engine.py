@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import tempfile
+import weakref
 import zlib
 from typing import Any
 
@@ -14,7 +16,7 @@ from orthanc_deid.core.actions import Rewriter
 from orthanc_deid.core.deidentify import Subject
 from orthanc_deid.core.deidentify import deidentify as run
 from orthanc_deid.core.errors import DeidError, Quarantined, Rejected
-from orthanc_deid.core.sinks import FileSink
+from orthanc_deid.core.sinks import BytesSink, FileSink
 from orthanc_deid.core.source import HEAD_BYTES, Source
 from orthanc_deid.core.uids import map_uid
 from orthanc_deid.core.values import Known
@@ -312,3 +314,16 @@ class TestVerification:
 
     def test_it_does_not_share_the_walker(self) -> None:
         assert "Walker" not in vars(verify)
+
+
+def test_a_source_is_gone_when_nobody_holds_it() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        source = Source.from_bytes(builders.to_bytes(small_ct()))
+        run(source, basic().plan(source.facts.sop_class), SUBJECT, BytesSink())
+        gone = weakref.ref(source)
+        del source
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -56,13 +56,59 @@ class Fragments:
     items: list[tuple[int, int, int]]
 
 
+class _Bytes:
+    """Where the bytes of a source are: in memory, or in a file."""
+
+    __slots__ = ("data", "fd")
+
+    def __init__(self, data: bytes | None, fd: int | None) -> None:
+        self.data = data
+        self.fd = fd
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read exactly `length` bytes; raises Quarantined `truncated` where the source ends before."""
+        if self.data is not None:
+            data = self.data[offset : offset + length]
+        else:
+            data = os.pread(self.fd, length, offset)  # type: ignore[arg-type]
+            while 0 < len(data) < length:
+                more = os.pread(self.fd, length - len(data), offset + len(data))  # type: ignore[arg-type]
+                if not more:
+                    break
+                data += more
+        if len(data) != length:
+            raise Quarantined("truncated", "the source ends within a value")
+        return data
+
+    def chunks(self, offset: int, length: int) -> Iterator[memoryview]:
+        """Read a range in parts of at most 1 MB. Each part is only valid until the next is asked for.
+
+        The parts of a file come in one buffer: a new one of this size for each image would cost more than the reading.
+        """
+        if self.data is not None:
+            yield memoryview(self.data)[offset : offset + length]
+            return
+        buffer = _buffer()
+        while length:
+            part = buffer[: min(length, len(buffer))]
+            size = os.preadv(self.fd, [part], offset)  # type: ignore[arg-type]
+            if not size:
+                raise Quarantined("truncated", "the source ends within a value")
+            # Whole pixels only: an odd end is read again with the next part.
+            size -= size % 8 if size < length else 0
+            yield part[:size]
+            offset, length = offset + size, length - size
+
+
 class Facts:
     """What the top level of a data set says: decoded on demand, never logged."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._places = [(segment, {element[0]: element for element in segment.elements}) for segment in source.segments]
-        self.transfer_syntax = source.syntax.uid
+    def __init__(self, segments: list[Segment], fragments: Fragments | None, syntax: Syntax, data: _Bytes) -> None:
+        # Not the source itself: the two would keep each other, and the pixels, alive until the collector comes by.
+        self._data = data
+        self._fragments = fragments
+        self._places = [(segment, {element[0]: element for element in segment.elements}) for segment in segments]
+        self.transfer_syntax = syntax.uid
         self._texts: dict[int, str | None] = {}
         self.charset: tuple[str, ...] = encodings(self.raw(0x00080005) or b"")
         """The Python encodings that Specific Character Set (0008,0005) stands for."""
@@ -71,8 +117,8 @@ class Facts:
     def tags(self) -> set[int]:
         """The tags of the top level."""
         tags = {tag for _, elements in self._places for tag in elements}
-        if self._source.fragments is not None:
-            tags.add(self._source.fragments.tag)
+        if self._fragments is not None:
+            tags.add(self._fragments.tag)
         return tags
 
     def between(self, first: int, last: int) -> list[int]:
@@ -100,7 +146,7 @@ class Facts:
             if element is not None:
                 if element[4] <= len(segment.buf):
                     return segment.buf[element[3] : element[4]]
-                return self._source.read(segment.base + element[3], min(element[4] - element[3], BULK_BYTES))
+                return self._data.read(segment.base + element[3], min(element[4] - element[3], BULK_BYTES))
         return None
 
     def get(self, tag: int) -> str | None:
@@ -192,8 +238,7 @@ class Source:
     """
 
     def __init__(self, data: bytes | None, fd: int | None, size: int) -> None:
-        self._data = data
-        self._fd = fd
+        self._bytes = _Bytes(data, fd)
         self.size = size
         self.segments: list[Segment] = []
         self.fragments: Fragments | None = None
@@ -217,47 +262,21 @@ class Source:
     def facts(self) -> Facts:
         """What the top level says."""
         if self._facts is None:
-            self._facts = Facts(self)
+            self._facts = Facts(self.segments, self.fragments, self.syntax, self._bytes)
         return self._facts
 
     @property
     def fd(self) -> int | None:
         """The descriptor of the file that offsets count in; None where they count in memory."""
-        return self._fd
+        return self._bytes.fd
 
     def read(self, offset: int, length: int) -> bytes:
         """Read exactly `length` bytes; raises Quarantined `truncated` where the source ends before."""
-        if self._data is not None:
-            data = self._data[offset : offset + length]
-        else:
-            data = os.pread(self._fd, length, offset)  # type: ignore[arg-type]
-            while 0 < len(data) < length:
-                more = os.pread(self._fd, length - len(data), offset + len(data))  # type: ignore[arg-type]
-                if not more:
-                    break
-                data += more
-        if len(data) != length:
-            raise Quarantined("truncated", "the source ends within a value")
-        return data
+        return self._bytes.read(offset, length)
 
     def chunks(self, offset: int, length: int) -> Iterator[memoryview]:
-        """Read a range in parts of at most 1 MB. Each part is only valid until the next is asked for.
-
-        The parts of a file come in one buffer: a new one of this size for each image would cost more than the reading.
-        """
-        if self._data is not None:
-            yield memoryview(self._data)[offset : offset + length]
-            return
-        buffer = _buffer()
-        while length:
-            part = buffer[: min(length, len(buffer))]
-            size = os.preadv(self._fd, [part], offset)  # type: ignore[arg-type]
-            if not size:
-                raise Quarantined("truncated", "the source ends within a value")
-            # Whole pixels only: an odd end is read again with the next part.
-            size -= size % 8 if size < length else 0
-            yield part[:size]
-            offset, length = offset + size, length - size
+        """Read a range in parts of at most 1 MB. Each part is only valid until the next is asked for."""
+        return self._bytes.chunks(offset, length)
 
     def value(self, segment: Segment, element: Element) -> bytes:
         """Return the value of an element, wherever it lies."""
@@ -268,11 +287,12 @@ class Source:
     # How it is opened
 
     def _open(self) -> None:
-        head = self.read(0, min(self.size, HEAD_BYTES)) if self._data is None else self._data
+        data = self._bytes.data
+        head = self.read(0, min(self.size, HEAD_BYTES)) if data is None else data
         pos = self._file_meta(head)
         if self.syntax.deflated:
-            self._data = head = self._inflate(pos)
-            self._fd = None
+            head = self._inflate(pos)
+            self._bytes = _Bytes(head, None)
             self.size, pos = len(head), 0
         self._data_set(head, 0, pos)
         if not any(segment.elements for segment in self.segments):
