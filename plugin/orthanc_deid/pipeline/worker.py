@@ -7,6 +7,7 @@ hashes, sealed values, pseudonyms and reason codes, never a value of an attribut
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import hmac
 import os
