@@ -66,7 +66,7 @@ def test_the_service_is_killed_while_the_peer_takes_the_bytes(clinical: Orthanc,
 
 def test_the_service_is_killed_while_a_study_waits(tmp_path: Path) -> None:
     section = deid_section()
-    section["Projects"]["lung"] |= {"Release": "study", "QuietSeconds": 4, "KeepResearchCopy": True}
+    section["Projects"]["lung"] |= {"Release": "study", "QuietSeconds": 12, "KeepResearchCopy": True}
     files = flow.ct_series(33, 1, 1, 5)
     with (
         research_orthanc(tmp_path / "r") as peer,
