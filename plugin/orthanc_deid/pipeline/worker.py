@@ -157,8 +157,6 @@ class Worker:
             self._known.clear()  # other workers may have seen more of these subjects meanwhile
             for item in chunk.items:
                 self._pipe.send(self.do(chunk.project, item, chunk.dry))
-                # What refers to itself would otherwise hold its half megabyte until many others have gathered.
-                gc.collect(0)
             gc.collect(1)
             self._pipe.send(End(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
@@ -203,10 +201,11 @@ class Worker:
         file, name = self._outbox.begin(item.row)
         part: Path | None = name
         try:
-            report = deidentify(source, plan, subject, FileSink(file))
+            sink = _Sink(file)
+            report = deidentify(source, plan, subject, sink)
             if dry:
                 return Done(item.row, "ready", findings={"actions": dict(report.counts)})
-            digest, size = _digest(file.fileno())
+            digest, size = sink.digest()
             self._outbox.finish(name, item.row, digest)
             part = None
         finally:
@@ -278,14 +277,36 @@ class Worker:
         return (ref,)
 
 
-def _digest(descriptor: int) -> tuple[str, int]:
-    """Return SHA-256 and size of a finished file."""
-    sha = hashlib.sha256()
-    offset = 0
-    while part := os.pread(descriptor, 1 << 20, offset):
-        sha.update(part)
-        offset += len(part)
-    return sha.hexdigest(), offset
+class _Sink(FileSink):
+    """Writes the output and takes its digest on the way, where the bytes pass through this process."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self._file = file
+        self._sha = hashlib.sha256()
+        self._size = 0
+        self._past = False
+
+    def write(self, data: bytes) -> None:
+        """Take new bytes."""
+        super().write(data)
+        self._sha.update(data)
+        self._size += len(data)
+
+    def copy(self, source: Source, offset: int, length: int) -> None:
+        """Take a range of the source; of a file within the kernel, past the digest."""
+        if source.fd is None:
+            self.write(source.read(offset, length))
+        else:
+            self._past = True
+            super().copy(source, offset, length)
+
+    def digest(self) -> tuple[str, int]:
+        """Return SHA-256 and size of what was written."""
+        if not self._past:
+            return self._sha.hexdigest(), self._size
+        self._file.seek(0)
+        return hashlib.file_digest(self._file, "sha256").hexdigest(), os.fstat(self._file.fileno()).st_size
 
 
 def _place(error: BaseException) -> str:
