@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/pipeline.py [--rounds N] [--slices N]
 
-Against (a) a plain client of two processes that copies each instance across as it arrives, without de-identifying it,
-and (b) Orthanc's own /studies/{id}/anonymize followed by /peers/{id}/store; both from an equal Orthanc without the
-plugin, to the same peer. All in one run, interleaved, the best round of each. Exits 1 when a stated ratio is missed: at
-least 0.7 × (a) with no research copy, at least 1.2 × (b) with it, and ingest itself loses less than 5 %.
+Against (a) a plain client of two processes that copies each instance across as it arrives, without any
+de-identification, and (b) Orthanc's own /studies/{id}/anonymize followed by /peers/{id}/store; both from an equal
+Orthanc without the plugin, to the same peer. All in one run, interleaved, the best round of each. Exits 1 when a
+stated ratio is missed: at least 0.7 × (a) with no research copy, at least 1.2 × (b) with it, and ingest itself loses
+less than 5 %.
 """
 
 from __future__ import annotations
