@@ -26,7 +26,7 @@ log = logs.get(__name__)
 
 IN_FLIGHT = 4
 """Instances on their way to one destination at a time."""
-CLAIM = 32
+CLAIM = 64
 """Deliveries claimed in one transaction."""
 REFUSALS = 5
 """How often a living peer is offered an instance before it counts as refused."""

@@ -58,7 +58,8 @@ class Pool:
         self._known = known
         # Explicit: the default differs between Python versions, and fork in a process with threads may hang.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([worker.__name__])
+        # The engine imports the last two when it first needs them; here that is done once, for all workers.
+        self._context.set_forkserver_preload([worker.__name__, "numpy", "pydicom"])
         self._queue: deque[Work] = deque()
         self._ready = threading.Condition()
         self._stopping = False

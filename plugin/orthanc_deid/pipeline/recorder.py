@@ -25,9 +25,9 @@ from orthanc_deid.store.ledger import Outcome, Output
 
 log = logs.get(__name__)
 
-GATHER_SECONDS = 0.12
+GATHER_SECONDS = 0.2
 """How long an outcome waits for others to share its transaction, when others came just before."""
-LULL_SECONDS = 0.03
+LULL_SECONDS = 0.025
 """When nothing has come for so long, those that wait are written down."""
 GATHER = 200
 """At most so many share one."""

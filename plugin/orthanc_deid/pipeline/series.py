@@ -19,8 +19,11 @@ from orthanc_deid.store import ledger
 
 log = logs.get(__name__)
 
-CHUNK = 8
+CHUNK = 6
 """Instances handed to a worker at a time."""
+ON_THEIR_WAY = 60
+"""Instances of one series that are claimed and not yet written down: enough that no worker waits for a commit, and few
+enough that another series' first instance does not wait long."""
 MAX_ATTEMPTS = 12
 """An instance that was begun this often without an outcome ends as `crashed`: it may take the service down with it."""
 MAX_CRASHES = 2
@@ -140,7 +143,7 @@ class _Series:
         self.empty = False
         self.waits = False
         self.changed_sources: list[str] = []
-        self._most = CHUNK * (workers + 1)
+        self._most = max(ON_THEIR_WAY, CHUNK * (workers + 1))
 
     @property
     def room(self) -> int:

@@ -287,7 +287,7 @@ class _Sink(FileSink):
         self._size = 0
         self._past = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Take new bytes."""
         super().write(data)
         self._sha.update(data)
@@ -295,11 +295,8 @@ class _Sink(FileSink):
 
     def copy(self, source: Source, offset: int, length: int) -> None:
         """Take a range of the source; of a file within the kernel, past the digest."""
-        if source.fd is None:
-            self.write(source.read(offset, length))
-        else:
-            self._past = True
-            super().copy(source, offset, length)
+        self._past = self._past or source.fd is not None
+        super().copy(source, offset, length)
 
     def digest(self) -> tuple[str, int]:
         """Return SHA-256 and size of what was written."""
