@@ -106,8 +106,8 @@ class DeidSection(Section):
     python: str | None = Field(
         default=None,
         min_length=1,
-        description="The Python interpreter of the service, 3.11 or newer. By default that of the environment beside the "
-        "plugin (`venv`, or `.venv` of a checkout), else `python3`.",
+        description="The Python interpreter of the service, 3.11 or newer. By default that of the environment beside "
+        "the plugin (`venv`, or `.venv` of a checkout), else `python3`.",
     )
     service: Annotated[Literal["spawn"], _not_yet("spawn")] = Field(
         default="spawn", description="`spawn`: the plugin starts the service itself. A URL is not supported yet."
