@@ -132,6 +132,53 @@ def test_a_manual_project_waits_for_a_person(tmp_path: Path) -> None:
         flow.check_peer(peer, flow.expected(clinical, files))
 
 
+def test_calling_ae_selects_and_what_refers_goes_along(tmp_path: Path) -> None:
+    section = deid_section()
+    section["Projects"]["lung"]["Match"] = {"RemoteAET": "CT[0-9]+", "CalledAET": "CLINICAL", "Modality": "CT"}
+    objects = builders.study(21, slices=2)
+    by_modality = {dataset.Modality: dataset for dataset in objects}
+    with (
+        research_orthanc(tmp_path / "r") as peer,
+        clinical_orthanc(tmp_path / "c", {"research": peer}, deid=section) as clinical,
+    ):
+        # A report and a segmentation come first, from a workstation; then the images they are about.
+        early = [builders.to_bytes(by_modality[modality]) for modality in ("SR", "SEG")]
+        assert clinical.c_store(early, calling="WORKSTATION") == [0, 0]
+        others = [builders.to_bytes(dataset) for dataset in objects if dataset.Modality == "MR"]
+        assert set(clinical.c_store(others, calling="CT1")) == {0}
+        images = [builders.to_bytes(dataset) for dataset in objects if dataset.Modality == "CT"]
+        assert set(clinical.c_store(images[:1], calling="ELSEWHERE")) == {0}
+        assert set(clinical.c_store(images[1:], calling="CT1")) == {0}
+        late = builders.to_bytes(by_modality["RTSTRUCT"])
+        clinical.c_store([late], calling="WORKSTATION")
+        rows = flow.settled(clinical, 4)
+        assert {row.state for row in rows} == {"confirmed"}
+        assert sorted(d.Modality for d in peer.datasets()) == ["CT", "RTSTRUCT", "SEG", "SR"]
+        assert len(peer.get("/studies")) == 1
+
+
+def test_a_study_with_something_held_waits_where_the_project_says_so(tmp_path: Path) -> None:
+    section = deid_section()
+    section["Projects"]["lung"] |= {"Release": "study", "QuietSeconds": 1, "Incomplete": "hold"}
+    p = person(22)
+    files = [builders.to_bytes(builders.ct(Origin(p, 1, 1, n), rows=32, columns=32)) for n in (1, 2)]
+    held = builders.to_bytes(builders.HELD["sc"](Origin(p, 1, 2, 1)))
+    with (
+        research_orthanc(tmp_path / "r") as peer,
+        clinical_orthanc(tmp_path / "c", {"research": peer}, deid=section) as clinical,
+    ):
+        for data in [*files, held]:
+            clinical.store(data)
+        rows = flow.settled(clinical, 3, also=("ready",))
+        assert sorted(row.state for row in rows) == ["quarantined", "ready", "ready"]
+        time.sleep(2.5)  # longer than QuietSeconds: something that must not happen cannot be polled for
+        assert not peer.instances()
+        (entry,) = clinical.get("/deid/quarantine")
+        assert entry["Reason"] == "pixels-not-cleaned"
+        assert clinical.request("POST", f"/deid/quarantine/{entry['ID']}", json={"Action": "exclude"}).ok
+        until(lambda: len(peer.instances()) == 2, 30, "the rest, now that a person has left out what was held")
+
+
 def changed(data: bytes) -> bytes:
     """The same instance with other content."""
     dataset = builders.read(data)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from orthanc_deid import logs
-from orthanc_deid.identity.vault import Ref
+from orthanc_deid.identity.vault import Kind, Ref
 from orthanc_deid.orthanc import changes, push
 from orthanc_deid.orthanc.changes import Series, Stored
 from orthanc_deid.orthanc.client import NotFound, OrthancError
@@ -42,6 +42,7 @@ RECONCILE_SECONDS = 86400.0
 """All instances are compared with the ledger at least this often."""
 GAP_PAUSE = 30.0
 """Between two comparisons that gaps in the log ask for."""
+REFS_REMEMBERED = 2000
 READERS = 2
 """Requests for digests that run at the same time."""
 
@@ -62,6 +63,7 @@ class Intake:
             threading.Thread(target=self._reconcile_on, name="reconcile", daemon=True),
         ]
         self._taken = 0
+        self._refs: dict[tuple[str, Kind, str], Ref] = {}
         self.last_sequence = 0
         self.last_reconciled = 0.0
 
@@ -271,8 +273,14 @@ class Intake:
             digest=source_digest(self._shared.keys[project], md5),
         )
 
-    def _ref(self, project: str, kind: str, value: str) -> Ref:
-        return self._shared.vaults[project].ref(kind, value)  # type: ignore[arg-type]
+    def _ref(self, project: str, kind: Kind, value: str) -> Ref:
+        """Seal the id of a series or study once for all of its instances."""
+        key = (project, kind, value)
+        if key not in self._refs:
+            if len(self._refs) >= REFS_REMEMBERED:
+                self._refs.clear()
+            self._refs[key] = self._shared.vaults[project].ref(kind, value)
+        return self._refs[key]
 
     def _study_known(self, project: str, study_uid: str) -> bool:
         index = self._shared.vaults[project].index("study", study_uid)
