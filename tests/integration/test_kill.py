@@ -140,10 +140,14 @@ def test_a_worker_is_killed(clinical: Orthanc, research: Orthanc) -> None:
     files = flow.ct_series(36, 1, 1, 12, rows=256)
     outputs = flow.expected(clinical, files)
     service = clinical.service_pid
+    # The service is ready before its workers are: they have libraries to load first.
+    until(lambda: workers_of(service), 60, "the workers")
     for data in files:
         clinical.store(data)
     until(lambda: flow.query(clinical, STAGES["working"])[0][0], 60, "work", every=0.001)
-    for worker in workers_of(service):
+    workers = workers_of(service)
+    assert workers, "the workers that were seen before the work came"
+    for worker in workers:
         os.kill(worker, signal.SIGKILL)
     flow.check_ledger(flow.settled(clinical, len(files)), outputs)
     flow.check_peer(research, outputs)
@@ -160,6 +164,4 @@ def workers_of(service: int) -> list[int]:
             except (FileNotFoundError, ProcessLookupError):
                 continue
     children = {pid for pid, parent in parents.items() if parent == service}
-    found = [pid for pid, parent in parents.items() if parent in children]
-    assert found, "no workers"
-    return found
+    return [pid for pid, parent in parents.items() if parent in children]
