@@ -171,7 +171,9 @@ class ServiceDouble:
             )
         return results
 
-    def work(self, fate: Fate = lambda _: "ready", *, only: int = 1_000_000, release: bool = True) -> int:
+    def work(
+        self, fate: Fate = lambda _: "ready", *, only: int = 1_000_000, release: bool = True, answer: str = "confirmed"
+    ) -> int:
         """Do at most `only` of what is queued: de-identify, release, deliver. Returns how many."""
         done = 0
         for project, id_, work in list(self._claim(only)):
@@ -183,16 +185,16 @@ class ServiceDouble:
                 if outcome and release and self.config.projects[project].release != "manual":
                     ledger.release_rows(conn, [work.id], self._destinations(project), time.time())
             done += 1
-        self.deliver()
+        self.deliver(answer)
         return done
 
-    def deliver(self) -> None:
-        """Confirm whatever is due at any destination."""
+    def deliver(self, answer: str = "confirmed") -> None:
+        """Let whatever is due at any destination come to this."""
         with self.store.begin() as conn:
             for due in deliveries.due(conn, time.time()):
                 claimed = deliveries.claim(conn, due.project, due.destination, 10_000, "me", time.time())
                 deliveries.finish_many(
-                    conn, [deliveries.Sent(id=item.id, state="confirmed") for item in claimed], time.time()
+                    conn, [deliveries.Sent(id=item.id, state=answer) for item in claimed], time.time()
                 )
 
     def _destinations(self, project: str) -> list[str]:
@@ -258,7 +260,8 @@ class ServiceDouble:
     def retry(self, ledger_id: int) -> bool:
         """Try again."""
         with self.store.begin() as conn:
-            return bool(ledger.retry(conn, [ledger_id], time.time()))
+            again = ledger.retry(conn, [ledger_id], time.time())
+            return bool(again or deliveries.resend(conn, [ledger_id], time.time()))
 
     def exclude(self, ledger_id: int) -> bool:
         """Leave out."""

@@ -265,6 +265,14 @@ def test_what_a_living_peer_refuses_is_reported(tmp_path: Path) -> None:
         rows = flow.settled(clinical, 1, 120)
         assert [(row.state, row.reason) for row in rows] == [("refused", "refused")]
         assert not peer.instances()
+        # Put right, it is offered the instance again when a person says so.
+        peer.stop()
+        del peer.configuration["LuaScripts"]
+        peer.start()
+        (entry,) = clinical.get("/deid/quarantine?reason=refused")
+        assert clinical.request("POST", f"/deid/quarantine/{entry['ID']}", json={"Action": "retry"}).ok
+        until(lambda: flow.ledger(clinical)[0].state == "confirmed", 60, "the peer to take it")
+        flow.check_peer(peer, flow.expected(clinical, files))
 
 
 def test_the_peer_holds_other_bytes_under_our_uids(clinical: Orthanc, research: Orthanc) -> None:
@@ -274,6 +282,18 @@ def test_the_peer_holds_other_bytes_under_our_uids(clinical: Orthanc, research: 
     clinical.store(data)
     rows = flow.settled(clinical, 1)
     assert [(row.state, row.reason) for row in rows] == [("conflict", "conflict")]
+    (entry,) = clinical.get("/deid/quarantine")
+
+    def retry() -> None:
+        assert clinical.request("POST", f"/deid/quarantine/{entry['ID']}", json={"Action": "retry"}).ok
+
+    retry()
+    until(lambda: clinical.get("/deid/quarantine"), 60, "the same conflict")
+    assert not any(row.state == "confirmed" for row in flow.ledger(clinical)), "it still holds the other bytes"
+    research.delete(f"/instances/{output.orthanc_id}")
+    retry()
+    until(lambda: flow.ledger(clinical)[0].state == "confirmed", 60, "the peer to take it")
+    flow.check_peer(research, [output])
 
 
 def test_the_peer_already_holds_exactly_these_bytes_from_elsewhere(clinical: Orthanc, research: Orthanc) -> None:

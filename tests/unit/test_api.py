@@ -295,6 +295,19 @@ def test_a_held_instance_is_tried_again_or_left_out(api: Api) -> None:
     assert len(detail) == 2
 
 
+@pytest.mark.parametrize("answer", ["refused", "conflict"])
+def test_what_a_destination_did_not_take_is_listed_and_offered_again(api: Api, answer: str) -> None:
+    api.run(answer=answer)
+    first, second, _ = api.get(f"/deid/quarantine?reason={answer}").json()
+    assert first["State"] == first["Reason"] == answer and first["Meaning"]
+    assert api.post(f"/deid/quarantine/{first['ID']}", {"Action": "retry"}).json() == {}
+    assert api.get("/deid/projects/lung").json()["Outcomes"] == {answer: 2, "released": 1}
+    refused(api.post(f"/deid/quarantine/{first['ID']}", {"Action": "retry"}), 404, "unknown item")
+    api.service.deliver()
+    assert api.post(f"/deid/quarantine/{second['ID']}", {"Action": "exclude"}).json() == {}
+    assert api.get("/deid/projects/lung").json()["Outcomes"] == {"confirmed": 1, "excluded": 1, answer: 1}
+
+
 # The service
 
 

@@ -127,6 +127,26 @@ def test_what_was_refused_can_be_sent_again(conn: Any) -> None:
     assert state(conn, row) == "confirmed"
 
 
+def test_a_conflict_that_is_offered_again_is_no_confirmation(conn: Any) -> None:
+    (row,) = make_released(conn, "a")
+    (first,) = take(conn)
+    sent(conn, Sent(first.id, "conflict", reason="conflict"))
+    deliveries.resend(conn, [row], 400.0)
+    (second,) = take(conn, now=400.0)
+    # The destination has kept what it had: that it was offered ours does not mean that it holds them.
+    assert second.history == "never"
+
+
+def test_what_one_peer_confirmed_cannot_be_left_out(conn: Any) -> None:
+    other = deliveries.peer("second")
+    one, two = make_released(conn, "a", "b", destinations=[PEER, other])
+    for destination, answers in ((PEER, ("confirmed", "refused")), (other, ("refused", "refused"))):
+        sent(conn, *(Sent(d.id, answer) for d, answer in zip(take(conn, destination), answers, strict=True)))
+    assert [state(conn, row) for row in (one, two)] == ["refused", "refused"]
+    assert ledger.exclude(conn, [one, two], 300.0) == 1
+    assert [state(conn, row) for row in (one, two)] == ["refused", "excluded"]
+
+
 def test_a_research_copy_is_made_before_the_release_and_closes_nothing(conn: Any) -> None:
     (row,) = make_ready(conn, "a")
     assert deliveries.add(conn, [row], LOCAL, 102.0) == 1

@@ -34,7 +34,7 @@ class Service(Protocol):
         """Keep a study back until it is released; False when there is no such study."""
 
     def retry(self, ledger_id: int) -> bool:
-        """De-identify an instance from quarantine again; False when it is not held."""
+        """De-identify a held instance again, or offer it again to who did not take it; False when it is not held."""
 
     def exclude(self, ledger_id: int) -> bool:
         """Leave an instance from quarantine out for good; False when it is not held."""

@@ -57,7 +57,7 @@ def get_quarantine(item: ItemId, service: Host) -> dict[str, Any]:
     responses={409: {"model": Error, "description": "The item is not held any more."}},
 )
 def decide(item: ItemId, body: QuarantineBody, service: Host) -> dict[str, Any]:
-    """Try an item again, or leave it out for good."""
+    """Try an item again (what was refused or in conflict is offered again), or leave it out for good."""
     _row(service, item)
     done = service.retry(item) if body.Action == "retry" else service.exclude(item)
     if not done:

@@ -180,12 +180,15 @@ class Service:
         return self._keeper.hold(project, out_study_uid)
 
     def retry(self, ledger_id: int) -> bool:
-        """Do a quarantined instance again; False when there is none of this number."""
+        """Do a held instance again, or offer again what a destination did not take; False when there is neither."""
         with self.store.begin() as conn:
             again = ledger.retry(conn, [ledger_id], time.time())
+            offered = 0 if again else deliveries.resend(conn, [ledger_id], time.time())
         for _, project, series_index in again:
             self._tasks.ask(SERIES, project, series_index)
-        return bool(again)
+        if offered:
+            self._keeper.nudge()
+        return bool(again or offered)
 
     def exclude(self, ledger_id: int) -> bool:
         """Leave an instance out for good; False when there is none of this number that can be."""

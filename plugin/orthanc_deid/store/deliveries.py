@@ -157,7 +157,7 @@ def finish_many(conn: Connection, results: Sequence[Sent], now: float) -> list[i
     )
     rows = {row.id: row for row in select_in(conn, query, deliveries.c.id, [result.id for result in results])}
     groups: dict[tuple[str, str | None, float], list[int]] = defaultdict(list)
-    confirmed, stayed = [], []
+    confirmed, stayed, kept_other = [], [], []
     for result in results:
         if result.state not in (CONFIRMED, PENDING, REFUSED, CONFLICT):
             raise ValueError(f"{result.state} is no outcome of a delivery")
@@ -170,11 +170,15 @@ def finish_many(conn: Connection, results: Sequence[Sent], now: float) -> list[i
             confirmed.append(row)
         elif not result.left:
             stayed.append(row)
+        elif result.state == CONFLICT:
+            kept_other.append(row)
         groups[result.state, result.reason, now if result.next_try is None else result.next_try].append(row.id)
     for (state, reason, next_try), members in groups.items():
         values = {"state": state, "reason": reason, "next_try": next_try, "owner": None, "updated": now}
         update_in(conn, sa.update(deliveries).values(**values), deliveries.c.id, members)
     _only_these(conn, confirmed)
+    # In a conflict the destination has kept what it had: offered again, the bytes are no better known there.
+    _take_back(conn, kept_other)
     _not_sent(conn, stayed)
     return settle(conn, sorted({row.ledger_id for row in rows.values()}), now)
 
@@ -211,9 +215,7 @@ def _not_sent(conn: Connection, rows: Sequence[Any]) -> None:
     """Take attempts back of which nothing reached the destination."""
     if not rows:
         return
-    this = sa.and_(_place(), sent.c.digest == sa.bindparam("b_digest"))
-    conn.execute(sa.update(sent).where(this).values(times=sent.c.times - 1), _keys(rows))
-    conn.execute(sa.delete(sent).where(this, sent.c.times <= 0), _keys(rows))
+    _take_back(conn, rows)
     held = sa.exists().where(
         sent.c.project == deliveries.c.project,
         sent.c.destination == deliveries.c.destination,
@@ -222,6 +224,14 @@ def _not_sent(conn: Connection, rows: Sequence[Any]) -> None:
     )
     untouched = sa.update(deliveries).where(~held).values(sent_digest=None)
     update_in(conn, untouched, deliveries.c.id, [row.id for row in rows])
+
+
+def _take_back(conn: Connection, rows: Sequence[Any]) -> None:
+    """Count one attempt less at each row's bytes."""
+    if rows:
+        this = sa.and_(_place(), sent.c.digest == sa.bindparam("b_digest"))
+        conn.execute(sa.update(sent).where(this).values(times=sent.c.times - 1), _keys(rows))
+        conn.execute(sa.delete(sent).where(this, sent.c.times <= 0), _keys(rows))
 
 
 # sending → pending

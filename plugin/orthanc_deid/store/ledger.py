@@ -316,12 +316,19 @@ def _requeue(
     return sorted(found)
 
 
-# quarantined | queued | paused | ready → excluded
+# quarantined | rejected | source-lost | queued | paused | ready → excluded; refused | conflict, too, if nobody took it
 def exclude(conn: Connection, ids: Iterable[int], now: float) -> int:
-    """Keep rows out for good, because a person says so; their waiting deliveries to this Orthanc go with them."""
+    """Keep rows out for good, because a person says so; their waiting deliveries to this Orthanc go with them.
+
+    What one of several peers has confirmed is not out, whatever the others said of it.
+    """
     ids = list(ids)
-    states = [QUARANTINED, QUEUED, PAUSED, READY]
-    statement = sa.update(ledger).where(ledger.c.state.in_(states)).values(state=EXCLUDED, updated=now)
+    states = [QUARANTINED, REJECTED, SOURCE_LOST, QUEUED, PAUSED, READY]
+    taken = sa.exists().where(
+        deliveries.c.ledger_id == ledger.c.id, deliveries.c.destination != LOCAL, deliveries.c.state == CONFIRMED
+    )
+    may = sa.or_(ledger.c.state.in_(states), sa.and_(ledger.c.state.in_([REFUSED, CONFLICT]), ~taken))
+    statement = sa.update(ledger).where(may).values(state=EXCLUDED, updated=now)
     changed = update_in(conn, statement, ledger.c.id, ids)
     out = sa.select(ledger.c.id).where(ledger.c.state == EXCLUDED).scalar_subquery()
     waiting = sa.delete(deliveries).where(

@@ -114,14 +114,14 @@ def oldest_unfinished(conn: Connection, project: str | None = None) -> float | N
 
 
 def _held(query: sa.Select[Any], project: str | None, reason: str | None) -> sa.Select[Any]:
-    query = _of(query, project).where(ledger.c.state == QUARANTINED)
+    query = _of(query, project).where(ledger.c.state.in_(_HELD))
     return query if reason is None else query.where(ledger.c.reason == reason)
 
 
 def quarantine(
     conn: Connection, project: str | None = None, *, reason: str | None = None, after: int = 0, limit: int = 100
 ) -> list[QuarantineRow]:
-    """Return parked instances in pages by id, without anything of their sources."""
+    """Return what did not pass (held, rejected, refused, in conflict, lost) in pages by id, nothing of its sources."""
     columns = [ledger.c[name] for name in QuarantineRow.__dataclass_fields__]
     query = _held(sa.select(*columns), project, reason).where(ledger.c.id > after)
     rows = conn.execute(query.order_by(ledger.c.id).limit(limit))
@@ -129,7 +129,7 @@ def quarantine(
 
 
 def quarantine_count(conn: Connection, project: str | None = None, reason: str | None = None) -> int:
-    """Return how many instances are parked."""
+    """Return how many instances did not pass."""
     return int(conn.execute(_held(sa.select(sa.func.count()).select_from(ledger), project, reason)).scalar_one())
 
 

@@ -162,7 +162,7 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRow:
-    """A parked instance for people to look at, without anything of its source."""
+    """An instance that did not pass, for people to look at, without anything of its source."""
 
     id: int
     project: str
