@@ -373,6 +373,33 @@ def test_an_emptied_change_log_hides_nothing(tmp_path: Path) -> None:
         flow.check_peer(peer, outputs)
 
 
+def test_other_content_that_the_change_log_did_not_tell_is_found_at_the_next_start(tmp_path: Path) -> None:
+    (kept, old) = flow.ct_series(23, slices=2)
+    with (
+        research_orthanc(tmp_path / "r") as peer,
+        clinical_orthanc(tmp_path / "c", {"research": peer}, OverwriteInstances=True) as clinical,
+    ):
+        clinical.store(kept), clinical.store(old)
+        flow.settled(clinical, 2)
+        clinical.stop()
+        script, plugins = clinical.configuration.pop("PythonScript"), clinical.configuration["Plugins"]
+        clinical.configuration["Plugins"] = [plugin for plugin in plugins if "Python" not in plugin]
+        clinical.start()
+        clinical.store(kept), clinical.store(changed(old))
+        last = clinical.get("/changes?last")["Last"]
+        clinical.stop()
+        # As if the log had been read to its end: what it told is lost to the service.
+        with closing(sqlite3.connect(flow.data_folder(clinical) / "deid.sqlite3")) as database, database:
+            database.execute("UPDATE meta SET value = ? WHERE key = 'changes-cursor'", (str(last),))
+        clinical.configuration |= {"PythonScript": script, "Plugins": plugins}
+        clinical.start().wait_ready()
+        rows = flow.settled(clinical, 3)
+        assert sorted((row.state, row.reason or "") for row in rows) == [
+            ("confirmed", ""), ("confirmed", ""), ("quarantined", "source-changed")
+        ]  # fmt: skip
+        flow.check_peer(peer, flow.expected(clinical, [kept, old]))
+
+
 def test_a_source_that_vanishes_after_its_output_was_verified_is_delivered_all_the_same(tmp_path: Path) -> None:
     section = deid_section()
     section["Projects"]["lung"]["Match"] = {}  # jobs only

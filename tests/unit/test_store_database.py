@@ -14,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from orthanc_deid.errors import StoreError
 from orthanc_deid.store import Store, ledger, meta
+from orthanc_deid.store.database import upgrade
 from orthanc_deid.store.schema import metadata
 
 from tests.ledgers import add
@@ -39,6 +40,23 @@ def test_migrations_make_the_tables_that_the_queries_know(tmp_path: Path) -> Non
         wanted = {row.name for row in conn.execute(sa.text("SELECT name FROM sqlite_master"))}
     plain.dispose()
     assert {name for name in made if not name.startswith(("alembic", "sqlite_autoindex_alembic"))} == wanted
+
+
+def test_a_database_of_the_first_version_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "deid.sqlite3"
+    old = sa.create_engine(f"sqlite:///{path}")
+    with old.begin() as conn:
+        upgrade(conn, "0001")
+        columns = "project, source_index, source_digest, source_sealed, series_index, series_sealed, study_index, state"
+        values = "'lung', 'i', 'd', x'00', 's', x'00', 't', 'confirmed', 1.0, 1.0"
+        conn.execute(sa.text(f"INSERT INTO ledger ({columns}, created, updated) VALUES ({values})"))
+    old.dispose()
+    store = Store.open(path)
+    with store.begin() as conn:
+        (row,) = ledger.find(conn, "lung", "i")
+        assert (row.state, row.source_version) == ("confirmed", None)
+        add(conn, "new")
+    store.close()
 
 
 def test_the_file_is_its_owners_alone_and_durable(tmp_path: Path) -> None:

@@ -332,7 +332,7 @@ def test_lists_and_numbers(conn: Any) -> None:
     assert ledger.finished_outputs(conn) == [(ids[0], output("a").digest), (ids[1], output("b").digest)]
     assert list(ledger.live_outputs(conn)) == []
     known = ledger.known_sources(conn, PROJECT, [VAULT.index("instance", name) for name in ("a", "w", "z")])
-    assert {states[0][1] for states in known.values()} == {"confirmed", "queued"}
+    assert {rows[0].state for rows in known.values()} == {"confirmed", "queued"}
     assert ledger.get(conn, 10**9) is None
 
 

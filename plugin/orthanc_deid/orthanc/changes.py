@@ -51,7 +51,8 @@ def read(client: OrthancClient, since: int, limit: int = PAGE) -> Page:
 class Stored:
     """One stored instance as the intake needs it; all of it may identify, none of it may be logged.
 
-    `version` names the stored file: it changes when other bytes (or the same ones again) take its place.
+    `version` names the stored file (the beginning of its random UUID): it changes when other bytes, or the same ones
+    again, take its place. Empty where Orthanc does not tell it.
     """
 
     instance: str
@@ -71,7 +72,7 @@ def describe(client: OrthancClient, instances: Sequence[str]) -> dict[str, Store
             found[row["ID"]] = Stored(
                 row["ID"],
                 row["ParentSeries"],
-                str(row.get("FileUuid", "")),
+                str(row.get("FileUuid", "")).replace("-", "")[:16],
                 metadata.get("RemoteAET", ""),
                 metadata.get("CalledAET", ""),
             )

@@ -86,7 +86,7 @@ class Intake:
         self._wake.set()
 
     def reconcile(self, thorough: bool = True) -> None:
-        """Compare all instances with the ledger soon; thorough: their contents too."""
+        """Compare all instances with the ledger soon; thorough: the contents of all, and not only of other files."""
         self._thorough = self._thorough or thorough
         self._reconcile.set()
 
@@ -271,6 +271,7 @@ class Intake:
             series=self._ref(project, "series", series.series),
             study=self._ref(project, "study", series.study_uid),
             digest=source_digest(self._shared.keys[project], md5),
+            version=stored.version,
         )
 
     def _ref(self, project: str, kind: Kind, value: str) -> Ref:
@@ -323,14 +324,29 @@ class Intake:
         log.info("all instances were compared with the ledger", count=new, total=lost)
 
     def _unknown(self, instances: list[str]) -> list[str]:
-        """Return those that some project has no row for."""
+        """Return those that some project has no row for as they are now stored.
+
+        An id alone says little: its source may have been lost and come back, or hold other bytes. Both show by the file
+        that Orthanc keeps it in, which one request tells for a whole page; bytes are compared where it is another one.
+        """
         unknown: set[str] = set()
+        files: dict[str, list[set[str | None]]] = {}
         with self._shared.store.read() as conn:
             for name, project in self._shared.config.projects.items():
-                if not project.match.empty:
-                    by_index = {self._shared.vaults[name].index("instance", i): i for i in instances}
-                    known = ledger.known_sources(conn, name, list(by_index))
-                    unknown.update(instance for index, instance in by_index.items() if index not in known)
+                if project.match.empty:
+                    continue
+                by_index = {self._shared.vaults[name].index("instance", i): i for i in instances}
+                known = ledger.known_sources(conn, name, list(by_index))
+                for index, instance in by_index.items():
+                    rows = [row for row in known.get(index, ()) if row.state not in ledger.GONE]
+                    if rows:
+                        files.setdefault(instance, []).append({row.version for row in rows})
+                    else:
+                        unknown.add(instance)
+        rest = [instance for instance in instances if instance not in unknown]
+        for instance, stored in changes.describe(self._shared.orthanc, rest).items():
+            if any(stored.version not in versions for versions in files[instance]):
+                unknown.add(instance)
         return [instance for instance in instances if instance in unknown]
 
     def _lost(self, project: str) -> int:

@@ -11,11 +11,11 @@ from sqlalchemy.engine import Connection
 
 from orthanc_deid.store.rows import (
     CANCELLED,
+    GONE,
     LOCAL,
     QUARANTINED,
     QUEUED,
     REJECTED,
-    SOURCE_LOST,
     SUPERSEDED,
     Added,
     NewSource,
@@ -24,7 +24,7 @@ from orthanc_deid.store.schema import deliveries, job_items, ledger, studies
 from orthanc_deid.store.sql import CHUNK, chunks, insert_ignore, select_in, update_in
 
 SOURCE_CHANGED = "source-changed"
-_GONE = {SUPERSEDED, SOURCE_LOST, CANCELLED}
+_NO_MORE = GONE | {CANCELLED}
 _AGAIN = {QUARANTINED, REJECTED, CANCELLED}
 
 
@@ -69,13 +69,18 @@ def _add(
     revive: set[int] = set()
     supersede: set[int] = set()
     hold: set[int] = set()
+    stored: list[dict[str, Any]] = []
     for source in sources:
         key = (source.instance.index, source.digest)
         versions = rows[source.instance.index]
         row = versions.get(source.digest)
+        if row is not None and source.version and row.source_version != source.version:
+            stored.append({"row_id": row.id, "version": source.version})
         if key in insert or (row is not None and not _wanted_again(row, again)):
             continue
-        others = [other for digest, other in versions.items() if digest != source.digest and other.state not in _GONE]
+        others = [
+            other for digest, other in versions.items() if digest != source.digest and other.state not in _NO_MORE
+        ]
         held = any(other.id in left for other in others)
         if row is not None:
             (hold if held else revive).add(row.id)
@@ -83,6 +88,9 @@ def _add(
             insert[key] = _row(project, source, now, job_id, push, held)
         if not held:
             supersede |= {other.id for other in others}
+    if stored:
+        same = sa.update(ledger).where(ledger.c.id == sa.bindparam("row_id"))
+        conn.execute(same.values(source_version=sa.bindparam("version")), stored)
     _replace(conn, supersede, now)
     statement = sa.update(ledger).values(
         state=QUEUED, reason=None, tag=None, findings=None, attempt=0, owner=None, job_id=job_id, push=push, updated=now
@@ -108,6 +116,7 @@ def _known(conn: Connection, project: str, indexes: set[str]) -> dict[str, dict[
         ledger.c.id,
         ledger.c.source_index,
         ledger.c.source_digest,
+        ledger.c.source_version,
         ledger.c.series_index,
         ledger.c.study_index,
         ledger.c.state,
@@ -128,7 +137,7 @@ def _left(conn: Connection, ids: Sequence[int]) -> set[int]:
 
 
 def _wanted_again(row: Any, again: bool) -> bool:
-    if row.state in (SUPERSEDED, SOURCE_LOST):
+    if row.state in GONE:
         return True
     return again and row.state in _AGAIN and row.reason != SOURCE_CHANGED
 
@@ -138,6 +147,7 @@ def _row(project: str, source: NewSource, now: float, job_id: str | None, push: 
         "project": project,
         "source_index": source.instance.index,
         "source_digest": source.digest,
+        "source_version": source.version or None,
         "source_sealed": source.instance.sealed,
         "series_index": source.series.index,
         "series_sealed": source.series.sealed,

@@ -51,6 +51,7 @@ from orthanc_deid.store.rows import (
     CONFIRMED,
     CONFLICT,
     EXCLUDED,
+    GONE,
     LOCAL,
     PAUSED,
     PENDING,
@@ -69,6 +70,7 @@ from orthanc_deid.store.rows import (
     Added,
     Backlog,
     Finished,
+    KnownSource,
     LedgerRow,
     NewSource,
     Outcome,
@@ -81,9 +83,9 @@ from orthanc_deid.store.schema import deliveries, ledger, subject_values
 from orthanc_deid.store.sql import CHUNK, chunks, insert_ignore, select_in, update_in
 
 __all__ = [
-    "STATES", "TERMINAL", "UNFINISHED",
-    "Added", "Backlog", "Finished", "LedgerRow", "NewSource", "Outcome", "Output", "QuarantineRow", "Unfinished",
-    "Work",
+    "GONE", "STATES", "TERMINAL", "UNFINISHED",
+    "Added", "Backlog", "Finished", "KnownSource", "LedgerRow", "NewSource", "Outcome", "Output", "QuarantineRow",
+    "Unfinished", "Work",
     "add_many", "backlog", "claim", "confirmed_since", "counts", "exclude", "find", "finish_many", "finished_outputs",
     "get", "give_back", "known_sources", "knows_output", "live_outputs", "mark_lost", "oldest_unfinished", "quarantine",
     "quarantine_count", "reasons", "release_rows", "remake", "requeue_orphans", "retry", "settle", "unfinished",

@@ -23,6 +23,7 @@ from orthanc_deid.store.rows import (
     TERMINAL,
     UNFINISHED,
     Backlog,
+    KnownSource,
     LedgerRow,
     QuarantineRow,
     Unfinished,
@@ -57,12 +58,13 @@ def find(conn: Connection, project: str, instance_index: str) -> list[LedgerRow]
     return [_row(row) for row in conn.execute(query.order_by(ledger.c.id))]
 
 
-def known_sources(conn: Connection, project: str, instance_indexes: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
-    """Return source index → [(digest, state), …] for those that the ledger has, to reconcile with Orthanc."""
-    query = sa.select(ledger.c.source_index, ledger.c.source_digest, ledger.c.state).where(ledger.c.project == project)
-    known: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for row in select_in(conn, query.order_by(ledger.c.id), ledger.c.source_index, instance_indexes):
-        known[row.source_index].append((row.source_digest, row.state))
+def known_sources(conn: Connection, project: str, instance_indexes: Iterable[str]) -> dict[str, list[KnownSource]]:
+    """Return source index → its contents, oldest first, for those that the ledger has, to reconcile with Orthanc."""
+    columns = (ledger.c.source_index, ledger.c.source_digest, ledger.c.source_version, ledger.c.state)
+    query = sa.select(*columns).where(ledger.c.project == project).order_by(ledger.c.id)
+    known: dict[str, list[KnownSource]] = defaultdict(list)
+    for row in select_in(conn, query, ledger.c.source_index, instance_indexes):
+        known[row.source_index].append(KnownSource(row.source_digest, row.source_version, row.state))
     return dict(known)
 
 

@@ -19,6 +19,8 @@ SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED = "source-lost", "excluded", "cance
 
 UNFINISHED = frozenset({QUEUED, WORKING, PAUSED})
 """States before an outcome: the source is still needed."""
+GONE = frozenset({SUPERSEDED, SOURCE_LOST})
+"""States whose source was not there any more; when it is there again, the row is queued again."""
 TERMINAL = frozenset(
     {CONFIRMED, QUARANTINED, REJECTED, REFUSED, CONFLICT, SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED}
 )
@@ -32,12 +34,26 @@ PENDING, SENDING = "pending", "sending"
 
 @dataclass(frozen=True, slots=True)
 class NewSource:
-    """An instance that arrived or that a job names. `digest` is of its bytes as Orthanc tells it, only compared."""
+    """An instance that arrived or that a job names. `digest` is of its bytes as Orthanc tells it, only compared.
+
+    `version` names the file that holds the bytes (at most 16 characters; empty: not known). It was asked for before the
+    digest, so it never stands for newer bytes than that.
+    """
 
     instance: Ref
     series: Ref
     study: Ref
     digest: str
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSource:
+    """One content of a source instance that the ledger has a row for."""
+
+    digest: str
+    version: str | None
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +132,7 @@ class LedgerRow:
     project: str
     source_index: str
     source_digest: str
+    source_version: str | None
     source_sealed: bytes
     series_index: str
     series_sealed: bytes

@@ -79,6 +79,7 @@ ledger = sa.Table(
     sa.Column("project", sa.String(64), nullable=False),
     sa.Column("source_index", sa.String(32), nullable=False),  # of Orthanc's instance id
     sa.Column("source_digest", sa.String(64), nullable=False),  # of the bytes, as Orthanc tells it
+    sa.Column("source_version", sa.String(16)),  # of the stored file, random: another one may hold other bytes
     sa.Column("source_sealed", sa.LargeBinary, nullable=False),
     sa.Column("series_index", sa.String(32), nullable=False),  # of Orthanc's series id
     sa.Column("series_sealed", sa.LargeBinary, nullable=False),
