@@ -31,27 +31,10 @@ _HOLDERS = (
 )
 """Attributes that hold the value of a content item (PS3.3 sections 10.2 and C.17.3)."""
 
-_VALUE_TYPES = frozenset(
-    [
-        "CODE",
-        "COMPOSITE",
-        "CONTAINER",
-        "DATE",
-        "DATETIME",
-        "IMAGE",
-        "NUM",
-        "NUMERIC",
-        "PNAME",
-        "SCOORD",
-        "SCOORD3D",
-        "TABLE",
-        "TCOORD",
-        "TEXT",
-        "TIME",
-        "UIDREF",
-        "WAVEFORM",
-    ]
-)
+_VALUE_TYPES = frozenset((
+    "CODE", "COMPOSITE", "CONTAINER", "DATE", "DATETIME", "IMAGE", "NUM", "NUMERIC", "PNAME", "SCOORD", "SCOORD3D",
+    "TABLE", "TCOORD", "TEXT", "TIME", "UIDREF", "WAVEFORM",
+))  # fmt: skip
 
 Row = Mapping[str, str]
 """Action codes of a concept: 'basic' and the columns of the options that have one."""
