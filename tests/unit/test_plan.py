@@ -10,7 +10,7 @@ from orthanc_deid.core.errors import Quarantined
 from orthanc_deid.core.explain import explain
 from orthanc_deid.core.plan import Act, Node, Plan, PlanSpec, Rule, compile_plan
 from orthanc_deid.core.profile import ProfileError
-from orthanc_deid.core.resolution import act_for, decide
+from orthanc_deid.core.resolution import Choices, act_for, decide
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -333,15 +333,15 @@ def test_every_sop_class_has_a_plan() -> None:
         (0x00080020, "retain-longitudinal-full-dates", "K"),
         (0x00080020, "retain-longitudinal-modified-dates", "SHIFT"),
         (0x00081030, "clean-descriptors", "C"),
-        (0x00091001, "retain-safe-private", "C"),
-        (0x60003000, "clean-graphics", "C"),
+        (0x00091001, "retain-safe-private", "REMOVE"),  # by creator and element, see test_private
+        (0x60003000, "clean-graphics", "REMOVE"),  # nothing proves an overlay clean
         (0x0020000D, "retain-uids", "K"),
         (0x00081030, "retain-uids", "X"),
     ],
 )
 def test_options_choose_their_column(tag: int, option: str, code: str) -> None:
     entry = standard.attribute(tag)
-    decision = decide(tag, entry.vr if entry else "UN", at_root=True, options=frozenset((option,)))
+    decision = decide(tag, entry.vr if entry else "UN", at_root=True, choices=Choices(frozenset((option,))))
     assert decision.code == code
 
 
@@ -356,15 +356,18 @@ def test_of_two_options_the_one_that_cleans_is_taken() -> None:
     assert cleaned
     for tag in cleaned:
         entry = standard.attribute(tag)
-        assert decide(tag, entry.vr if entry else "UN", at_root=True, options=both).code == "SHIFT"
+        decision = decide(tag, entry.vr if entry else "UN", at_root=True, choices=Choices(both))
+        assert decision.code != "K"
 
 
 def test_cleaning_enters_sequences_too() -> None:
-    assert act_for("C", "3", is_sequence=True) is Act.CLEAN
+    assert act_for("C", "3", is_sequence=True) is Act.DESCEND
+    assert act_for("C", "3", is_sequence=False) is Act.CLEAN
     spec = PlanSpec("future", options=frozenset(("clean-structured-content",)))
     content = compile_plan(spec, COMPREHENSIVE_SR).root[0x0040A730]
-    assert content.act is Act.CLEAN
+    assert content.act is Act.DESCEND
     assert content.child is not None
+    assert content.child.content is not None
 
 
 def test_explanation_of_a_profile_and_of_a_sop_class() -> None:

@@ -48,7 +48,7 @@ def test_all_errors_at_once_each_with_its_path() -> None:
         {
             "nam": "x",
             "edition": "2025a",
-            "options": ["clean-grafics", "clean-graphics"],
+            "options": ["clean-grafics", "clean-pixel-data"],
             "attributes": [
                 {"attribute": "ProtocolNam", "action": "kep"},
                 {"attribute": "(0018,1030)", "action": "keep", "reason": "why", "note": "no"},
@@ -84,9 +84,101 @@ def test_error_crosses_process_borders() -> None:
     assert again.errors == ["name: must be given"]
 
 
-@pytest.mark.parametrize("option", sorted(standard.options()))
+@pytest.mark.parametrize("option", ["clean-pixel-data", "clean-recognizable-visual-features"])
 def test_options_are_refused_until_they_do_something(option: str) -> None:
     assert errors(profile(options=[option])) == [f"options[0]: {option} is not supported yet"]
+
+
+@pytest.mark.parametrize("option", sorted(name for name, one in standard.options().items() if one.column))
+def test_options_with_a_column_are_taken_one_by_one(option: str) -> None:
+    assert Profile.parse(profile(options=[option])).options == {option}
+
+
+DEVICE_AND_DATES = ["retain-device-identity", "retain-longitudinal-modified-dates"]
+
+
+def test_where_options_disagree_the_profile_has_to_decide() -> None:
+    found = errors(profile(options=DEVICE_AND_DATES))
+    assert len(found) == 11
+    assert all("has to be decided about" in error for error in found)
+    keywords = [error.split()[1] for error in found]
+    decided = [{"attribute": keyword, "action": "remove", "reason": "tells the offset"} for keyword in keywords]
+    assert len(Profile.parse(profile(*decided, options=DEVICE_AND_DATES)).spec.deviations) == 11
+    assert len(errors(profile(*decided[1:], options=DEVICE_AND_DATES))) == 1
+
+
+def test_dates_are_full_or_modified() -> None:
+    both = ["retain-longitudinal-full-dates", "retain-longitudinal-modified-dates"]
+    assert errors(profile(options=both)) == [f"options: {both[0]} and {both[1]} exclude each other"]
+
+
+@pytest.mark.parametrize(
+    ("section", "path"),
+    [
+        ({"dates": {"times": "keep"}}, "dates"),  # without the option
+        ({"dates": {"time": "keep"}, "options": ["retain-longitudinal-modified-dates"]}, "dates.time"),
+        ({"dates": {"times": "never"}, "options": ["retain-longitudinal-modified-dates"]}, "dates.times"),
+        ({"dates": {"whole-weeks": 1}, "options": ["retain-longitudinal-modified-dates"]}, "dates.whole-weeks"),
+        ({"ages": {}}, "ages"),
+        ({"ages": {"cap": 1}}, "ages.cap"),
+        ({"ages": {"cap": 89, "representative": "upper"}}, "ages.representative"),
+        ({"ages": {"band": 5, "representative": "first"}}, "ages.representative"),
+        ({"references": "maybe"}, "references"),
+        ({"encapsulated": "drop"}, "encapsulated"),
+        ({"raw-data": True}, "raw-data"),
+        ({"text": {"allow": "word"}}, "text.allow"),
+        ({"text": {"allow": ["Word"], "deny": ["word"]}}, "text"),
+        ({"purpose": 1}, "purpose"),
+    ],
+)
+def test_sections_are_checked(section: dict[str, Any], path: str) -> None:
+    found = errors({**profile(), **section})
+    assert [error.split(":")[0] for error in found] == [path]
+
+
+@pytest.mark.parametrize(
+    ("entry", "path"),
+    [
+        ({"attribute": "(0019,xx0C)", "creator": "SIEMENS MR HEADER", "action": "keep"}, "vr"),
+        ({"attribute": "(0019,100C)", "creator": "SIEMENS MR HEADER", "action": "keep", "vr": "IS"}, "attribute"),
+        ({"attribute": "(0018,xx0C)", "creator": "SIEMENS MR HEADER", "action": "remove"}, "attribute"),
+        ({"attribute": "(0019,xx0C)", "creator": " ", "action": "remove"}, "creator"),
+        ({"attribute": "(0019,xx0C)", "creator": "SIEMENS MR HEADER", "action": "uid"}, "action"),
+        ({"attribute": "StationName", "action": "set"}, "value"),
+        ({"attribute": "StationName", "action": "keep", "value": "X"}, "value"),
+        ({"attribute": "StudyDate", "action": "set", "value": "soon"}, "value"),
+        ({"attribute": "PatientSex", "action": "set", "value": "other"}, "value"),
+        ({"attribute": "StudyDate", "action": "clean"}, "action"),
+        ({"attribute": "StationName", "action": "shift"}, "action"),
+        ({"attribute": "DateOfLastCalibration", "action": "shift"}, "action"),
+        ({"attribute": "StudyTime", "action": "year"}, "action"),
+    ],
+)
+def test_entries_are_checked(entry: dict[str, Any], path: str) -> None:
+    found = errors(profile({**entry, "reason": "why"}))
+    assert [error.split(":")[0] for error in found] == [f"attributes[0].{path}"]
+
+
+def test_every_choice_makes_another_digest() -> None:
+    dates = ["retain-longitudinal-modified-dates"]
+    private = {"attribute": "(0019,xx0C)", "creator": "SIEMENS MR HEADER", "action": "remove", "reason": "why"}
+    contents: list[dict[str, Any]] = [
+        profile(),
+        profile(options=dates),
+        {**profile(options=dates), "dates": {"times": "shift"}},
+        {**profile(options=dates), "dates": {"whole-weeks": True}},
+        {**profile(), "ages": {"cap": 89}},
+        {**profile(), "ages": {"cap": 89, "band": 5}},
+        {**profile(), "references": "keep"},
+        {**profile(), "encapsulated": "keep"},
+        {**profile(), "raw-data": "keep"},
+        {**profile(), "text": {"allow": ["word"]}},
+        {**profile(), "text": {"deny": ["word"]}},
+        profile(private),
+        profile({"attribute": "StationName", "action": "set", "value": "A", "reason": "why"}),
+        profile({"attribute": "StationName", "action": "set", "value": "B", "reason": "why"}),
+    ]
+    assert len({Profile.parse(content).digest for content in contents}) == len(contents)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +190,7 @@ def test_options_are_refused_until_they_do_something(option: str) -> None:
         ("TransferSyntaxUID", "keep", "no profile decides"),
         ("(6000,3000)", "keep", "overlays and curves"),
         ("SOPClassUID", "uid", "says what the instance is"),
-        ("StudyInstanceUID", "keep", "not supported yet"),
+        ("StudyInstanceUID", "keep", "retain-uids"),
         ("StudyInstanceUID", "dummy", "references would not resolve"),
         ("ReferencedSOPClassUID", "remove", "references would not resolve"),
         ("ProtocolName", "uid", "has LO"),
@@ -218,7 +310,7 @@ SCHEMA = json.loads((PROFILES / "profile.schema.json").read_text("utf-8"))
         ({}, False),
         (profile(name="Not A Name"), False),
         (profile(edition="2025a"), False),
-        (profile(options=["clean-graphics"]), False),
+        (profile(options=["clean-pixel-data"]), False),
         (profile(extra=1), False),
         (profile({**KEEP_PROTOCOL, "action": "replace"}), False),
         (profile({**KEEP_PROTOCOL, "reason": " "}), False),

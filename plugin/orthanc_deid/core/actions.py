@@ -14,10 +14,13 @@ from operator import itemgetter
 from typing import Any
 
 from . import encode
+from .changes import Changer
 from .dummies import dummy_value
 from .errors import Quarantined
 from .plan import Act, Node, Plan, Rule
+from .resolution import CHANGES
 from .source import Segment, Source
+from .standard import uid_constants
 from .syntax import Numbers
 from .text import encodings
 from .uids import map_uid, registered
@@ -62,7 +65,7 @@ def _anything(value: bytes) -> bool:
 
 
 # What the loop does with an element. An Act is an enum member, and comparing those costs more than all the rest.
-KEEP, REMOVE, MADE, UID, DESCEND, PSEUDONYM, REFUSED = range(7)
+KEEP, REMOVE, MADE, UID, DESCEND, PSEUDONYM, CHANGE = range(7)
 
 # Kept values by what they can hold: words, numbers in text, UIDs of the standard's, binary.
 WORDS, NUMBERS, CONSTANTS, BINARY = range(4)
@@ -75,7 +78,16 @@ identifying value, ready-made element, rule)."""
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float, Double Float and Pixel Data: at the top level they are brought over by `pixels`, not searched for text."""
 
-_DOES = {Act.KEEP: KEEP, Act.REMOVE: REMOVE, Act.EMPTY: MADE, Act.DUMMY: MADE, Act.UID: UID, Act.DESCEND: DESCEND}
+_DOES = {
+    Act.KEEP: KEEP,
+    Act.REMOVE: REMOVE,
+    Act.EMPTY: MADE,
+    Act.DUMMY: MADE,
+    Act.UID: UID,
+    Act.DESCEND: DESCEND,
+    Act.PSEUDONYM: PSEUDONYM,
+    **dict.fromkeys(CHANGES, CHANGE),
+}
 
 
 class HotNode(dict[int, Hot]):
@@ -85,16 +97,36 @@ class HotNode(dict[int, Hot]):
         self.node = node
         self.numbers = numbers
         self.explicit = explicit
+        self._private: dict[tuple[int, str], Hot] = {}
 
     def __missing__(self, tag: int) -> Hot:
-        rule = self.node[tag]
-        vr = rule.vr.encode()[:2]
-        does = _DOES.get(rule.act, REFUSED)
+        hot = self[tag] = self._make(self.node[tag])
+        return hot
+
+    def private(self, tag: int, creator: str) -> Hot | None:
+        """Return the rule of a private element that stays, None for one that goes (PS3.15 E.3.10)."""
+        rule = self.node.private(tag, creator) if self.node.private is not None else None
+        if rule is None:
+            return None
+        made = self._private.get((tag, creator))
+        if made is None:
+            if len(self._private) >= _REMEMBERED:
+                self._private.clear()
+            made = self._private[tag, creator] = self._make(rule)
+        return made
+
+    def content(self, value_type: str, code: str, scheme: str) -> HotNode:
+        """Return the rules of a content item of this Value Type and concept; these where they do not matter."""
+        if self.node.content is None:
+            return self
+        return hot(self.node.content(value_type, code, scheme), self.numbers, self.explicit)
+
+    def _make(self, rule: Rule) -> Hot:
+        tag, vr = rule.tag, rule.vr.encode()[:2]
+        does = _DOES[rule.act]
         made = b""
         if does == KEEP and vr == b"SQ":
             does = DESCEND
-        elif rule.act == Act.PSEUDONYM:
-            does = PSEUDONYM
         elif does == MADE and vr == b"UI" and rule.act == Act.DUMMY:
             does = UID  # a UID is mapped rather than made up, so that it stays one of a kind
         elif does == MADE:
@@ -104,12 +136,11 @@ class HotNode(dict[int, Hot]):
         if vr in TEXT_VRS:
             check = _CHECKS.get(vr, _anything)
             kind = NUMBERS if vr in (b"DS", b"IS") else CONSTANTS if vr == b"UI" else WORDS
-            if kind == CONSTANTS and tag not in CODING_UIDS:
+            if kind == CONSTANTS and tag in uid_constants() and tag not in CODING_UIDS:
                 check = _registered
         elif vr in (b"OB", b"UN", b"OW") and tag not in PIXELS:
             check, kind = _anything, BINARY
-        hot = self[tag] = (does, vr, check, kind, identifying().get(tag), made, rule)
-        return hot
+        return does, vr, check, kind, identifying().get(tag), made, rule
 
 
 def hot(node: Node, numbers: Numbers, explicit: bool) -> HotNode:
@@ -148,6 +179,10 @@ Piece = bytes | tuple[int, int]
 """A part of the output: new bytes, or a range (offset, length) of the source."""
 
 
+Change = tuple[Rule, bytes, bytes, Charset, bytes | None]
+"""A value that is changed: (rule, VR, the source's value, character set, the time that belongs to a date)."""
+
+
 @dataclass
 class Rewriter:
     """One pass over a source. `forced` names the places of kept values that must go after all."""
@@ -159,6 +194,8 @@ class Rewriter:
     extras: list[tuple[int, bytes]]
     replaced: dict[int, list[Piece]]
     forced: frozenset[tuple[int, int]] = frozenset()
+    changer: Changer = field(default_factory=Changer)
+    changes: list[Change] = field(default_factory=list)
     kept: KeptValues = field(default_factory=lambda: ([], [], [], []))
     harvest: Harvest = field(default_factory=Harvest)
     uids: dict[str, str] = field(default_factory=dict)
@@ -187,11 +224,13 @@ class Rewriter:
         size = len(buf)
         rules = hot(self.plan.root, walker.numbers, walker.explicit)
         kept, forced, replaced = self.kept, self.forced, self.replaced
+        private = privates(buf, segment.elements, rules)
         barrier = waiting[0][0]
         run, run_end = -1, -1  # the run of kept elements that was not put out yet
         for element in segment.elements:
             tag, vr, pos, start, stop, end, _ = element
-            does, own_vr, check, kind, identifies, _, _ = rules[tag]
+            rule = rules[tag] if private is None or not tag & 0x10000 else private.get(tag, _GONE)
+            does, own_vr, check, kind, identifies, _, _ = rule
             if tag > barrier:
                 if run >= 0:
                     out.append(buf[run:run_end])
@@ -205,14 +244,14 @@ class Rewriter:
                     kept[kind].append(((base, pos), tag, own_vr, value, charset))
                     new = None
                 else:
-                    new = self._element(walker, element, rules, charset, base, 0)
+                    new = self._element(walker, element, rule, charset, base, 0, segment.elements)
             elif does == REMOVE and identifies is None and vr != b"SQ" and own_vr != b"SQ":
                 self.counts[1] += 1
                 new = b""
             elif tag in replaced:
                 new = replaced[tag]
             else:
-                new = self._element(walker, element, rules, charset, base, 0)
+                new = self._element(walker, element, rule, charset, base, 0, segment.elements)
             if new is None:
                 if run < 0:
                     run = pos
@@ -246,10 +285,15 @@ class Rewriter:
             if element[0] == 0x00080005:
                 charset = encodings(buf[element[3] : element[4]])
         rules = hot(node, walker.numbers, walker.explicit)
+        if node.content is not None:
+            rules = rules.content(*concept(walker, elements))
+        private = privates(buf, elements, rules)
         # Elements that were out of order are put out one by one, in order.
         parts: list[bytes] | None = [] if any(a[2] > b[2] for a, b in pairwise(elements)) else None
         for index, element in enumerate(elements):
-            new = self._element(walker, element, rules, charset, base, depth)
+            tag = element[0]
+            rule = rules[tag] if private is None or not tag & 0x10000 else private.get(tag, _GONE)
+            new = self._element(walker, element, rule, charset, base, depth, elements)
             if new is None:
                 if parts is not None:
                     parts.append(buf[element[2] : element[5]])
@@ -260,11 +304,18 @@ class Rewriter:
         return None if parts is None else b"".join(parts)
 
     def _element(
-        self, walker: Walker, element: Element, rules: HotNode, charset: Charset, base: int, depth: int
+        self,
+        walker: Walker,
+        element: Element,
+        hot_rule: Hot,
+        charset: Charset,
+        base: int,
+        depth: int,
+        level: list[Element],
     ) -> bytes | None:
-        """Return what stands for an element: None as it is, b"" nothing, or its new bytes."""
+        """Return what stands for an element of a level: None as it is, b"" nothing, or its new bytes."""
         tag, vr, begin, start, stop, _, _ = element
-        does, own_vr, check, kind, identifies, made, rule = rules[tag]
+        does, own_vr, check, kind, identifies, made, rule = hot_rule
         buf = walker.buf
         if does == KEEP:
             if vr == own_vr or not vr or _compatible(vr, own_vr):
@@ -285,13 +336,13 @@ class Rewriter:
             self.harvest.raw.append((identifies, buf[start:stop], charset))
         if does == DESCEND:
             return self._sequence(walker, element, rule, charset, base, depth)
+        if does == CHANGE:
+            return self._change(walker, element, rule, own_vr, charset, base, level)
         self.counts[rule.act] += 1
         if own_vr == b"SQ" or vr == b"SQ":
             self._harvest_inside(walker, element, charset, depth)
         if does == REMOVE:
             return b""
-        if does == REFUSED:
-            raise Quarantined("unsupported", "the plan asks for an action that is not built", tag)
         if start == stop:
             return encode.element(walker.numbers, walker.explicit, tag, own_vr, b"")
         if does == MADE:
@@ -301,6 +352,40 @@ class Rewriter:
         if stop > len(buf):
             raise Quarantined("too-large", "a UID of this length", tag)
         return encode.element(walker.numbers, walker.explicit, tag, b"UI", self._uids(buf[start:stop]))
+
+    def _change(
+        self,
+        walker: Walker,
+        element: Element,
+        rule: Rule,
+        own_vr: bytes,
+        charset: Charset,
+        base: int,
+        level: list[Element],
+    ) -> bytes | None:
+        """Return an element with a changed value; what cannot be changed goes as a value of the patient's would."""
+        tag, vr, begin, start, stop, _, _ = element
+        buf = walker.buf
+        self.counts[rule.act] += 1
+        if start == stop:
+            return None
+        if (
+            stop <= len(buf)
+            and (base, begin) not in self.forced
+            and (vr == own_vr or not vr or _compatible(vr, own_vr))
+        ):
+            value = buf[start:stop]
+            partner = self.changer.partner(rule, level, buf)
+            new = self.changer.change(rule, own_vr, value, charset, partner)
+            if new:
+                self.changes.append((rule, own_vr, value, charset, partner))
+                if rule.act is Act.CLEAN:
+                    self.kept[WORDS].append(((base, begin), tag, own_vr, new, charset))
+                if new is value and (vr == own_vr or not vr):
+                    return None
+                return encode.element(walker.numbers, walker.explicit, tag, own_vr, new)
+        self.cleaned += 1
+        return stand_in(walker.numbers, walker.explicit, rule, rule.on_hit)
 
     def _uids(self, value: bytes) -> bytes:
         if b"\\" not in value:
@@ -378,6 +463,67 @@ class Rewriter:
 
 _REMEMBERED = 512
 _harvested: dict[tuple[bytes, bool, str, Charset], tuple[tuple[str, bytes, Charset], ...]] = {}
+
+
+_GONE: Hot = (REMOVE, b"UN", None, WORDS, None, b"", Rule(0, "UN", Act.REMOVE, "3", Act.REMOVE, "private"))
+_CREATOR: Hot = (KEEP, b"LO", None, WORDS, None, b"", Rule(0, "LO", Act.KEEP, "3", Act.REMOVE, "private creator"))
+"""A creator that stays is equal to one of the table's: there is nothing to search in it."""
+
+
+def privates(buf: bytes, elements: list[Element], rules: HotNode) -> dict[int, Hot] | None:
+    """Return the rules of the private elements of a level that stay, their creators' among them (PS3.5 section 7.8).
+
+    None where the plan keeps no private element; a creator of whose block nothing stays is not among them.
+    """
+    if rules.node.private is None:
+        return None
+    found: dict[int, Hot] = {}
+    creators: dict[int, str] = {}
+    for tag, vr, _, start, stop, _, _ in elements:
+        if not tag & 0x10000:
+            continue
+        number = tag & 0xFFFF
+        if 0x10 <= number <= 0xFF:
+            if vr in (b"LO", b"UN", b"") and stop <= len(buf):
+                creators[tag] = creator_name(buf[start:stop])
+        elif number >= 0x1000:
+            home = tag & 0xFFFF0000 | number >> 8
+            rule = rules.private(tag, creators[home]) if home in creators else None
+            safe = None if rule is None else rule[6].safe
+            if rule is not None and safe is not None and safe.admits(vr):
+                found[tag] = rule
+                found[home] = _CREATOR
+    return found
+
+
+def creator_name(value: bytes) -> str:
+    """Return a private creator as the tables write it."""
+    return value.strip(b" \0").decode("latin-1")
+
+
+_VALUE_TYPE, _CONCEPT_NAME = 0x0040A040, 0x0040A043
+
+
+def concept(walker: Walker, elements: list[Element]) -> tuple[str, str, str]:
+    """Return Value Type, Code Value and Coding Scheme Designator of the concept of a content item."""
+    value_type, code, scheme = "", "", ""
+    buf = walker.buf
+    for element in elements:
+        if element[0] == _VALUE_TYPE:
+            value_type = _plain(buf[element[3] : element[4]])
+        elif element[0] == _CONCEPT_NAME and element[1] in (b"SQ", b"UN", b""):
+            inner, items = walker.sequence(element, 0)
+            for *_, coded in items[:1]:
+                for one in coded:
+                    if one[0] == 0x00080100:
+                        code = _plain(inner.buf[one[3] : one[4]])
+                    elif one[0] == 0x00080102:
+                        scheme = _plain(inner.buf[one[3] : one[4]])
+    return value_type, code, scheme
+
+
+def _plain(value: bytes) -> str:
+    return value.strip(b" \0").decode("latin-1")
 
 
 def _insert(waiting: list[tuple[int, Any]], tag: int, out: list[Piece]) -> int:

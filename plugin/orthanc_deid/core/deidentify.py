@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import markers, pixels
 from .actions import Piece, Rewriter
+from .changes import changer
 from .errors import Quarantined
 from .pixelrisk import assess
 from .plan import Act, Plan
@@ -15,11 +17,12 @@ from .search import find
 from .sinks import Sink
 from .source import Source
 from .uids import map_uid
-from .values import NOTHING_KNOWN, Known
+from .values import NOTHING_KNOWN, Harvest, Known, identifying
 from .verify import Verifier
 from .walk import PIXEL_DATA
 
-_ROUNDS = 3
+_ROUNDS = 4
+_OFFSET = re.compile(r"([+-])(\d\d)(\d\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +74,30 @@ def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink) -> Repo
     check = pixels.hidden_bits(source)
 
     key = subject.uid_key
-    sop_uid = map_uid(key, facts.sop_instance)
+    sop_uid = new_uid(plan, key, 0x00080018, facts.sop_instance)
     marks = markers.elements(plan, source.syntax, key, sop_uid)
     pseudonym = subject.pseudonym.encode("ascii")
     forced: frozenset[tuple[int, int]] = frozenset()
+    # To clean text, the object's own values have to be known before; those of sequences come with the first round.
+    own = top_level(source) if plan.spec.cleans else NOTHING_KNOWN
+    known = subject.known.merge(own)
+    zone = minutes_east(facts.get(0x00080201)) if plan.spec.temporal == "MODIFIED" else None
     for _ in range(_ROUNDS):
-        rewriter = Rewriter(source, plan, key, pseudonym, marks, dict(replaced), forced)
+        change = changer(plan.spec, subject.date_offset, subject.time_offset, zone, known.needles)
+        rewriter = Rewriter(source, plan, key, pseudonym, marks, dict(replaced), forced, change)
         pieces = rewriter.run()
-        harvested = rewriter.harvest.known()
-        needles = subject.known.merge(harvested).needles
+        harvested = own.merge(rewriter.harvest.known())
+        merged = known.merge(harvested)
+        needles = merged.needles
         hits = find(rewriter.kept, needles, rewriter.uids)
-        if not hits:
+        if not hits and (merged is known or not plan.spec.cleans):
             break
         forced |= {hit[0] for hit in hits}
+        known = merged
+    else:
+        raise Quarantined("value-left", "values of the subject's stand in what is kept", hits[0][1] if hits else None)
 
-    verifier = Verifier(plan, source.syntax, pseudonym, key, rewriter.uids)
+    verifier = Verifier(plan, source.syntax, pseudonym, key, rewriter.uids, change, rewriter.changes)
     verifier.check(source, pieces, dict(marks), needles, rewriter.uids, rewriter.kept)
     meta = markers.file_meta(facts.sop_class, sop_uid, source.syntax)
     size = _write(source, [meta, *pieces], check, sink)
@@ -93,13 +105,40 @@ def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink) -> Repo
     if rewriter.cleaned:
         counts["cleaned"] = rewriter.cleaned
     return Report(
-        study_uid=map_uid(key, facts.study),
-        series_uid=map_uid(key, facts.series),
+        study_uid=new_uid(plan, key, 0x0020000D, facts.study),
+        series_uid=new_uid(plan, key, 0x0020000E, facts.series),
         sop_uid=sop_uid,
         size=size,
         counts=counts,
         harvested=harvested,
     )
+
+
+def new_uid(plan: Plan, uid_key: bytes, tag: int, uid: str) -> str:
+    """Return what becomes of a UID of the top level: mapped, or itself where the profile retains UIDs."""
+    return uid if plan.root[tag].act is Act.KEEP else map_uid(uid_key, uid)
+
+
+def top_level(source: Source) -> Known:
+    """Return the identifying values of the top level."""
+    harvest = Harvest()
+    kinds = identifying()
+    charset = source.facts.charset
+    for segment in source.segments:
+        for tag, _, _, start, stop, _, _ in segment.elements:
+            kind = kinds.get(tag)
+            if kind is not None and start < stop <= len(segment.buf):
+                harvest.raw.append((kind, segment.buf[start:stop], charset))
+    return harvest.known()
+
+
+def minutes_east(offset: str | None) -> int | None:
+    """Return Timezone Offset From UTC (0008,0201), as +0130, in minutes; None where there is none."""
+    found = _OFFSET.fullmatch(offset or "")
+    if found is None:
+        return None
+    minutes = int(found[2]) * 60 + int(found[3])
+    return -minutes if found[1] == "-" else minutes
 
 
 def _write(source: Source, pieces: list[Piece], check: Any, sink: Sink) -> int:

@@ -90,7 +90,7 @@ def _template(plan: Plan, syntax: Syntax) -> _Template:
             (0x00120062, write(0x00120062, b"CS", b"YES")),
             (0x00120063, write(0x00120063, b"LO", method)),
             (0x00120064, sequence(numbers, syntax.explicit, 0x00120064, codes)),
-            (0x00280303, write(0x00280303, b"CS", b"REMOVED")),
+            (0x00280303, write(0x00280303, b"CS", plan.spec.temporal.encode())),
         ],
     )
 

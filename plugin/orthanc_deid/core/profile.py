@@ -14,13 +14,44 @@ from pathlib import Path
 from typing import Any
 
 from orthanc_deid.core import standard
-from orthanc_deid.core.plan import Plan, PlanSpec, compile_plan
+from orthanc_deid.core.ages import Ages
+from orthanc_deid.core.dates import never_shift
+from orthanc_deid.core.descriptors import TextPolicy
+from orthanc_deid.core.errors import tag_text
+from orthanc_deid.core.plan import Plan, PlanSpec, PrivateChoice, compile_plan
+from orthanc_deid.core.resolution import TEXT
 
-ACTIONS = {"keep": "K", "remove": "X", "empty": "Z", "dummy": "D", "uid": "U"}
-"""Actions that a profile can name for an attribute, and the codes of Table E.1-1 that they stand for."""
+ACTIONS = {
+    "keep": "K",
+    "remove": "X",
+    "empty": "Z",
+    "dummy": "D",
+    "uid": "U",
+    "clean": "C",
+    "shift": "SHIFT",
+    "year": "YEAR",
+    "set": "SET",
+}
+"""Actions that a profile can name for an attribute, and the codes that they stand for: Table E.1-1's, and our own."""
 
-_KEYS = {"name", "description", "edition", "options", "attributes"}
-_ENTRY_KEYS = {"attribute", "action", "reason"}
+FULL_DATES, MODIFIED_DATES = "retain-longitudinal-full-dates", "retain-longitudinal-modified-dates"
+
+_KEYS = {
+    "name",
+    "description",
+    "purpose",
+    "edition",
+    "options",
+    "dates",
+    "ages",
+    "references",
+    "encapsulated",
+    "raw-data",
+    "text",
+    "attributes",
+}
+_ENTRY_KEYS = {"attribute", "creator", "vr", "action", "value", "reason"}
+_PRIVATE = re.compile(r"\(?([0-9A-Fa-f]{4}),?xx([0-9A-Fa-f]{2})\)?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
 
@@ -43,6 +74,7 @@ class Profile:
 
     spec: PlanSpec
     description: str = field(default="", compare=False)
+    purpose: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -83,18 +115,37 @@ class Profile:
         name = content.get("name")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             errors.append("name: must be given: lower case letters, digits and hyphens, at most 63")
-        description = content.get("description", "")
-        if not isinstance(description, str):
-            errors.append("description: must be text")
+        texts = {}
+        for key in ("description", "purpose"):
+            value = content.get(key, "")
+            if not isinstance(value, str):
+                errors.append(f"{key}: must be text")
+            texts[key] = " ".join(str(value).split())
         edition = content.get("edition", standard.EDITION)
         if edition != standard.EDITION:
             errors.append(f"edition: must be {standard.EDITION}, the edition of the tables of this release")
         options = _options(content.get("options", []), errors)
-        deviations = _deviations(content.get("attributes", []), errors)
+        deviations, values, private = _deviations(content.get("attributes", []), errors)
+        times, whole_weeks = _dates(content.get("dates", {}), options, errors)
+        spec = PlanSpec(
+            str(name),
+            standard.EDITION,
+            options,
+            deviations=tuple(sorted(deviations)),
+            values=tuple(sorted(values)),
+            private=tuple(sorted(private, key=lambda one: (one.group, one.creator, one.element))),
+            times=times,
+            whole_weeks=whole_weeks,
+            ages=_ages(content.get("ages"), errors),
+            keep_references=_choice(content, "references", ("remove", "keep"), errors) == "keep",
+            keep_encapsulated=_choice(content, "encapsulated", ("quarantine", "keep"), errors) == "keep",
+            keep_raw_data=_choice(content, "raw-data", ("reject", "keep"), errors) == "keep",
+            text=_text(content.get("text", {}), errors),
+        )
+        errors += _conflicts(spec)
         if errors:
             raise ProfileError(source, errors)
-        spec = PlanSpec(str(name), standard.EDITION, options, tuple(sorted(deviations)))
-        return cls(spec, str(description))
+        return cls(spec, **texts)
 
     def plan(self, sop_class_uid: str) -> Plan:
         """The plan for instances of a SOP class; remembered. Raises Quarantined('unknown-sop-class')."""
@@ -130,18 +181,104 @@ def _options(value: Any, errors: list[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _deviations(value: Any, errors: list[str]) -> list[tuple[int, str, str]]:
+def _choice(content: Mapping[Any, Any], key: str, choices: tuple[str, ...], errors: list[str]) -> str:
+    """One of some words; the first is the default."""
+    value = content.get(key, choices[0])
+    if value not in choices:
+        errors.append(f"{key}: must be one of {', '.join(choices)}")
+    return str(value)
+
+
+def _section(value: Any, path: str, known: set[str], errors: list[str]) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        errors.append(f"{path}: must be a mapping with the keys {', '.join(sorted(known))}")
+        return {}
+    errors += _unknown_keys(f"{path}.", value, known)
+    return value
+
+
+def _dates(value: Any, options: frozenset[str], errors: list[str]) -> tuple[str, bool]:
+    section = _section(value, "dates", {"times", "whole-weeks"}, errors)
+    times = section.get("times", "keep")
+    if times not in ("keep", "shift", "round"):
+        errors.append("dates.times: must be one of keep, shift, round")
+    weeks = section.get("whole-weeks", False)
+    if not isinstance(weeks, bool):
+        errors.append("dates.whole-weeks: must be true or false")
+    if section and MODIFIED_DATES not in options:
+        errors.append(f"dates: says how {MODIFIED_DATES} moves dates, which is not among the options")
+    return str(times), weeks is True
+
+
+def _ages(value: Any, errors: list[str]) -> Ages | None:
+    if value is None:
+        return None
+    section = _section(value, "ages", {"cap", "band", "representative"}, errors)
+    for key, most in (("cap", 120), ("band", 50)):
+        number = section.get(key)
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool) or not 1 < number <= most):
+            errors.append(f"ages.{key}: must be a number of years from 2 to {most}")
+            return None
+    which = section.get("representative", "upper")
+    if which not in ("upper", "lower", "middle"):
+        errors.append("ages.representative: must be one of upper, lower, middle")
+    if "representative" in section and "band" not in section:
+        errors.append("ages.representative: stands for a band, which is not given")
+    if not {"cap", "band"} & set(section):
+        errors.append("ages: must have a cap, a band or both")
+    return Ages(section.get("cap"), section.get("band"), str(which))
+
+
+def _text(value: Any, errors: list[str]) -> TextPolicy:
+    section = _section(value, "text", {"allow", "deny"}, errors)
+    words: dict[str, frozenset[str]] = {}
+    for key in ("allow", "deny"):
+        found = section.get(key, [])
+        if not isinstance(found, list) or not all(isinstance(word, str) and word.strip() for word in found):
+            errors.append(f"text.{key}: must be a list of words")
+            found = []
+        words[key] = frozenset(word.strip().casefold() for word in found)
+    for word in sorted(words["allow"] & words["deny"]):
+        errors.append(f"text: {word} is allowed and denied")
+    return TextPolicy(words["allow"], words["deny"])
+
+
+def _conflicts(spec: PlanSpec) -> Iterator[str]:
+    """Where options contradict each other: together, or about attributes that the profile does not decide about."""
+    if {FULL_DATES, MODIFIED_DATES} <= spec.options:
+        yield f"options: {FULL_DATES} and {MODIFIED_DATES} exclude each other"
+        return
+    decided = {tag for tag, _code, _reason in spec.deviations}
+    for tag, row in sorted(standard.confidentiality_table().items()):
+        codes = {
+            name: row.options[option.column]
+            for name in sorted(spec.options & standard.options().keys())
+            if (option := standard.options()[name]).column in row.options
+        }
+        if len(set(codes.values())) > 1 and tag not in decided:
+            entry = standard.attribute(tag)
+            keyword = entry.keyword if entry is not None else row.name
+            said = ", ".join(f"{name} {code}" for name, code in codes.items())
+            yield f"attributes: {keyword} {tag_text(tag)} has to be decided about, since options disagree: {said}"
+
+
+Deviations = tuple[list[tuple[int, str, str]], list[tuple[int, str]], list[PrivateChoice]]
+
+
+def _deviations(value: Any, errors: list[str]) -> Deviations:
     if not isinstance(value, list):
         errors.append("attributes: must be a list")
-        return []
+        return [], [], []
     found: dict[int, tuple[int, str, str]] = {}
+    values: list[tuple[int, str]] = []
+    private: dict[tuple[int, str, int], PrivateChoice] = {}
     for index, entry in enumerate(value):
         path = f"attributes[{index}]"
         if not isinstance(entry, Mapping):
             errors.append(f"{path}: must be a mapping with the keys attribute, action and reason")
             continue
         errors += _unknown_keys(f"{path}.", entry, _ENTRY_KEYS)
-        tag = _tag(f"{path}.attribute", entry.get("attribute"), errors)
+        tag = None if "creator" in entry else _tag(f"{path}.attribute", entry.get("attribute"), errors)
         action = entry.get("action")
         reason = entry.get("reason")
         if not isinstance(action, str) or action not in ACTIONS:
@@ -150,13 +287,80 @@ def _deviations(value: Any, errors: list[str]) -> list[tuple[int, str, str]]:
         if not isinstance(reason, str) or not reason.strip():
             errors.append(f"{path}.reason: must be given, so that a reviewer can judge the deviation")
             reason = None
+        why = " ".join((reason or "").split())
+        if "creator" in entry:
+            choice = _private_choice(path, entry, action, why, errors)
+            if choice is not None and (key := (choice.group, choice.creator, choice.element)) in private:
+                errors.append(f"{path}.attribute: given twice")
+            elif choice is not None:
+                private[key] = choice
+            continue
         if tag is not None and tag in found:
             errors.append(f"{path}.attribute: given twice")
+        if ("value" in entry) != (action == "set"):
+            errors.append(f"{path}.value: belongs to the action set, and to no other")
         if tag is None or action is None:
             continue
         errors += (f"{path}.action: {problem}" for problem in _misuse(tag, action))
-        found[tag] = (tag, ACTIONS[action], " ".join((reason or "").split()))
-    return list(found.values())
+        if action == "set" and "value" in entry:
+            errors += (f"{path}.value: {problem}" for problem in _bad_value(tag, entry.get("value")))
+            values.append((tag, str(entry.get("value"))))
+        found[tag] = (tag, ACTIONS[action], why)
+    return list(found.values()), values, list(private.values())
+
+
+def _private_choice(
+    path: str, entry: Mapping[Any, Any], action: str | None, reason: str, errors: list[str]
+) -> PrivateChoice | None:
+    creator, text = entry["creator"], entry.get("attribute")
+    if not isinstance(creator, str) or not creator.strip() or len(creator.strip()) > 64:
+        errors.append(f"{path}.creator: must be the text of the Private Creator, at most 64 characters")
+        return None
+    match = _PRIVATE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None or not int(match[1], 16) & 1:
+        errors.append(f"{path}.attribute: must be a private attribute without its block, as '(0019,xx0C)'")
+        return None
+    if action not in ("keep", "remove", None):
+        errors.append(f"{path}.action: a private attribute can be kept or removed")
+    if "value" in entry:
+        errors.append(f"{path}.value: belongs to the action set, and to no other")
+    vr = entry.get("vr")
+    if action == "keep" and vr not in _PRIVATE_VRS:
+        errors.append(f"{path}.vr: must be given for a private attribute that stays: {', '.join(sorted(_PRIVATE_VRS))}")
+        vr = None
+    code = ACTIONS.get(action or "", "X")
+    return PrivateChoice(int(match[1], 16), int(match[2], 16), creator.strip(), code, str(vr or "UN"), reason)
+
+
+_PRIVATE_VRS = frozenset(
+    ("AS", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "SH", "SL", "SS", "ST", "TM", "UI", "UL", "US", "UT")
+)
+
+
+def _bad_value(tag: int, value: Any) -> Iterator[str]:
+    """What is wrong with the value that a profile sets."""
+    entry = standard.attribute(tag)
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable() or len(value) > 64:
+        yield "must be given: printable ASCII in quotes, at most 64 characters"
+    elif entry is not None and (rule := _SHAPES.get(entry.vr)) is None:
+        yield f"a value of VR {entry.vr} cannot be set"
+    elif entry is not None and rule is not None and not re.fullmatch(rule, value):
+        yield f"is no value of VR {entry.vr}"
+
+
+_SHAPES = {
+    "AS": r"\d{3}[DWMY]",
+    "CS": r"[A-Z0-9_ ]{1,16}",
+    "DA": r"\d{8}",
+    "DT": r"\d{4,14}",
+    "LO": r"[^\\]{1,64}",
+    "LT": r".{1,64}",
+    "PN": r"[^\\]{1,64}",
+    "SH": r"[^\\]{1,16}",
+    "ST": r".{1,64}",
+    "TM": r"\d{2,6}",
+    "UT": r".{1,64}",
+}
 
 
 def _tag(path: str, value: Any, errors: list[str]) -> int | None:
@@ -168,7 +372,7 @@ def _tag(path: str, value: Any, errors: list[str]) -> int | None:
     if match:
         tag = int(match[1] + match[2], 16)
         if tag >> 16 & 1:
-            errors.append(f"{path}: private attributes are not supported yet")
+            errors.append(f"{path}: a private attribute needs its creator, and is written without block: '(0019,xx0C)'")
             return None
         if standard.attribute(tag) is None:
             errors.append(f"{path}: the data dictionary has no such attribute")
@@ -193,7 +397,15 @@ def _misuse(tag: int, action: str) -> Iterator[str]:
     elif action != "keep" and (group == 0x7FE0 or (group == 0x0028 and vr in ("CS", "US"))):
         yield "the pixels cannot be decoded without it"
     elif action == "keep" and vr == "UI" and tag not in standard.uid_constants():
-        yield "keeping UIDs is not supported yet"
+        yield "single UIDs are not kept, since references would not resolve: take the option retain-uids"
+    elif action == "clean" and vr not in (*TEXT, "SQ"):
+        yield f"clean needs text or a sequence, this attribute has VR {vr}"
+    elif action in ("shift", "year") and vr not in ("DA", "DT", "TM"):
+        yield f"{action} needs a date or a time, this attribute has VR {vr}"
+    elif action == "shift" and tag in never_shift():
+        yield "moved by the subject's offset, this constant would tell the offset"
+    elif action == "year" and vr == "TM":
+        yield "a time of day has no year"
     elif action == "uid" and vr != "UI":
         yield f"uid needs an attribute with VR UI, this one has {vr}"
     elif action != "keep" and vr == "UI" and action != "uid":

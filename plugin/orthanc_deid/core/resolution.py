@@ -8,10 +8,12 @@ expressed in it too, so that the Type decides in one place only.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
 from orthanc_deid.core import standard
+from orthanc_deid.core.dates import never_shift
 
 
 class Act(IntEnum):
@@ -24,14 +26,21 @@ class Act(IntEnum):
     UID = 4  # replaced by the UID derived from it
     DESCEND = 5  # sequence: each element of its items by its own rule
     PSEUDONYM = 6
-    CLEAN = 7  # value kept but for what identifies: for profiles with an option that says so
-    SHIFT = 8  # date or time moved by the subject's offset: likewise
+    CLEAN = 7  # text without what identifies
+    SHIFT = 8  # date or time moved by the subject's offset
+    AGE = 9  # age under a cap, or the one that stands for its band
+    YEAR = 10  # of a date only the year
+
+
+CHANGES = frozenset((Act.CLEAN, Act.SHIFT, Act.AGE, Act.YEAR))
+"""Acts that make a new value out of the source's."""
 
 
 class Decision(NamedTuple):
     """An action code and where it comes from, before Types are considered.
 
-    `code` is one of Table E.1-1's, or 'K', 'C', 'SHIFT', 'PSEUDONYM', 'REMOVE' (remove even where the IOD demands it).
+    `code` is one of Table E.1-1's, or 'K', 'C', 'SHIFT', 'AGE', 'YEAR', 'SET' (a value that the profile gives),
+    'PSEUDONYM', 'REMOVE' (remove even where the IOD demands it).
     """
 
     code: str
@@ -40,6 +49,8 @@ class Decision(NamedTuple):
 
 # VRs whose values are numbers, codes or tags: no room for free text (a code string has 16 capitals or digits).
 _SAFE_VRS = frozenset(("AT", "CS", "DS", "FD", "FL", "IS", "OD", "OF", "OL", "OV", "SL", "SS", "SV", "UL", "US", "UV"))
+TEXT = frozenset(("LO", "LT", "SH", "ST", "UC", "UT"))
+"""VRs of text that can be cleaned word by word."""
 # Groups of messages, file meta information, directories and streams, never of a data set (PS3.5 section 7.1).
 _FOREIGN_GROUPS = frozenset((0x0000, 0x0002, 0x0004, 0x0006, 0xFFFE))
 
@@ -54,15 +65,23 @@ def may_be_absent(type_: str) -> bool:
     return type_ == "3"
 
 
-def decide(
-    tag: int,
-    vr: str,
-    *,
-    at_root: bool,
-    options: frozenset[str] = frozenset(),
-    deviations: Mapping[int, tuple[str, str]] | None = None,
-) -> Decision:
-    """Find the action code of an attribute; `deviations` holds (code, reason) by tag.
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a profile chooses, as far as the action of an attribute depends on it; `deviations` holds (code, reason)."""
+
+    options: frozenset[str] = frozenset()
+    deviations: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    keep_references: bool = False
+    keep_times: bool = True  # with modified dates: times of day stay, only days move
+    change_ages: bool = False  # where ages are kept: under a cap, or in bands
+
+
+BASIC = Choices()
+"""The Basic Profile without options."""
+
+
+def decide(tag: int, vr: str, *, at_root: bool, choices: Choices = BASIC) -> Decision:
+    """Find the action code of a standard attribute.
 
     In this order: what no profile may change; attributes that nobody can judge (private, unknown); the profile's
     deviations; the options that the profile takes; the Basic Profile's column; the rules for what is outside it.
@@ -78,18 +97,24 @@ def decide(
     row = standard.table_row(tag)
     if row is None and standard.attribute(tag) is None:
         return Decision("REMOVE", "unknown attribute")
-    if deviations and tag in deviations:
-        code, reason = deviations[tag]
+    if tag in choices.deviations:
+        code, reason = choices.deviations[tag]
         return Decision(code, f"profile: {reason}")
+    if choices.keep_references and tag in standard.references():
+        return Decision("K", f"profile keeps references: {standard.references()[tag]}")
+    if group & 1:
+        return Decision("REMOVE", "private")
+    if group & 0xFF00 in (0x5000, 0x6000):  # planes without their data would be invalid, so the whole group goes
+        return Decision("REMOVE", f"E.1-1 {standard.EDITION} basic X, whole group")
     if row is not None:
-        return _from_table(group, row, options)
-    return _outside_table(tag, vr)
+        return _from_table(tag, vr, row, choices)
+    return _outside_table(tag, vr, choices)
 
 
-def _from_table(group: int, row: standard.TableRow, options: frozenset[str]) -> Decision:
+def _from_table(tag: int, vr: str, row: standard.TableRow, choices: Choices) -> Decision:
     edition = f"E.1-1 {standard.EDITION}"
     chosen: tuple[str, str, str] | None = None
-    for name in sorted(options):
+    for name in sorted(choices.options):
         option = standard.options()[name]
         code = row.options.get(option.column)
         # Where one option keeps and another cleans, cleaning is the careful one.
@@ -97,21 +122,43 @@ def _from_table(group: int, row: standard.TableRow, options: frozenset[str]) -> 
             chosen = (code, option.clean_act, name)
     if chosen is not None:
         code, clean_act, name = chosen
-        return Decision("SHIFT" if code == "C" and clean_act == "shift" else code, f"{edition} {name} {code}")
-    if group & 1:
-        return Decision("REMOVE", "private")
-    if group & 0xFF00 in (0x5000, 0x6000):  # planes without their data would be invalid, so the whole group goes
-        return Decision("REMOVE", f"{edition} basic {row.basic}, whole group")
+        source = f"{edition} {name} {code}"
+        if code == "K":
+            return Decision("AGE" if vr == "AS" and choices.change_ages else "K", source)
+        if clean_act == "shift":
+            found = _shift(tag, vr, choices)
+            if found is not None:
+                return Decision(found, source)
+        elif vr in TEXT or vr == "SQ":
+            return Decision("C", source)
+        elif vr in ("AE", "CS"):
+            return Decision("K", f"{source}, a value without room for text")
+        return Decision(row.basic, f"{edition} basic {row.basic}, since {name} cannot clean it")
     return Decision(row.basic, f"{edition} basic {row.basic}")
 
 
-def _outside_table(tag: int, vr: str) -> Decision:
+def _shift(tag: int, vr: str, choices: Choices) -> str | None:
+    """Return what Modified Dates make of an attribute; None for one that must not move.
+
+    A constant of the standard or of a device, moved by the subject's offset, would tell the offset.
+    """
+    if tag in never_shift() or vr not in ("DA", "DT", "TM"):
+        return None
+    return "K" if vr == "TM" and choices.keep_times else "SHIFT"
+
+
+def _outside_table(tag: int, vr: str, choices: Choices) -> Decision:
     """Attributes outside Table E.1-1: kept where their VR has no room for text, or by the keep list."""
+    graphic = standard.graphics().get(tag) if "clean-graphics" in choices.options else None
+    if graphic is not None:
+        return Decision(graphic.code, f"clean-graphics: {graphic.reason}")
     if vr == "SQ":
         return Decision("K", "not in E.1-1, sequence")
     if vr == "UI":
         if tag in standard.uid_constants():
             return Decision("K", f"UID constant: {standard.uid_constants()[tag]}")
+        if "retain-uids" in choices.options:
+            return Decision("K", "not in E.1-1, VR UI, retain-uids")
         return Decision("U", "not in E.1-1, VR UI")
     if tag in standard.drop_list():
         return Decision("X", f"drop list: {standard.drop_list()[tag]}")
@@ -119,6 +166,8 @@ def _outside_table(tag: int, vr: str) -> Decision:
         return Decision("K", f"not in E.1-1, VR {vr}")
     if tag in standard.keep_list():
         return Decision("K", f"keep list: {standard.keep_list()[tag]}")
+    if vr in TEXT and "clean-descriptors" in choices.options:
+        return Decision("C", f"not in E.1-1, VR {vr}, clean-descriptors")
     return Decision("X", f"not in E.1-1, VR {vr}")
 
 
@@ -135,16 +184,19 @@ def act_for(code: str, type_: str, *, is_sequence: bool) -> Act:
       may be "a non-zero length value that may be a dummy" as well as an empty one: mapped references name nobody, a
       segmentation without them has lost its images, and the Common Instance Reference module, which stays, would list
       instances that nothing refers to.
-    - U maps, K keeps and C cleans whatever the Type is. On a sequence, U and K enter its items.
+    - U maps, K keeps, C cleans, SHIFT, AGE and YEAR change whatever the Type is. On a sequence, U, K and C enter its
+      items.
     """
-    if code in ("REMOVE", "PSEUDONYM", "SHIFT"):
+    if code in ("REMOVE", "PSEUDONYM", "SHIFT", "AGE", "YEAR"):
         return Act[code]
+    if code == "SET":
+        return Act.DUMMY
     if code == "K":
         return Act.DESCEND if is_sequence else Act.KEEP
     if code == "U":
         return Act.DESCEND if is_sequence else Act.UID
     if code == "C":
-        return Act.CLEAN
+        return Act.DESCEND if is_sequence else Act.CLEAN
     if code == "D":
         return Act.DUMMY
     if code.startswith("X") and may_be_absent(type_):

@@ -265,6 +265,26 @@ def dummy_items() -> dict[str, tuple[DummyElement, ...]]:
     return {sequence: build(parts, "") for sequence, parts in found.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Graphic:
+    """What Clean Graphics does to an attribute outside Table E.1-1's column: action code and reason."""
+
+    code: str
+    reason: str
+
+
+@lru_cache(maxsize=1)
+def graphics() -> dict[int, Graphic]:
+    """Attributes of annotations that Clean Graphics decides about, beyond Table E.1-1."""
+    return {int(tag, 16): Graphic(code, reason) for tag, _keyword, code, reason in rows("graphics.csv")}
+
+
+@lru_cache(maxsize=1)
+def references() -> dict[int, str]:
+    """Sequences of references that the Basic Profile removes and a profile can keep, UIDs mapped: reason by tag."""
+    return {int(tag, 16): reason for tag, _keyword, reason in rows("references.csv")}
+
+
 # --- PS3.3, PS3.4 --------------------------------------------------------------------------------------------------
 
 

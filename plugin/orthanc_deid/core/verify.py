@@ -10,6 +10,8 @@ from collections.abc import Callable
 from copy import copy
 
 from .actions import (
+    _CREATOR,
+    CHANGE,
     CONSTANTS,
     DESCEND,
     KEEP,
@@ -17,16 +19,21 @@ from .actions import (
     PSEUDONYM,
     REMOVE,
     UID,
+    WORDS,
+    Change,
+    Hot,
     HotNode,
     Kept,
     KeptValues,
     Piece,
+    creator_name,
     hot,
     stand_in,
 )
+from .changes import Changer
 from .errors import Quarantined
 from .markers import MARK_TAGS
-from .plan import Node, Plan
+from .plan import Act, Node, Plan
 from .search import find
 from .source import Source
 from .syntax import BIG, LITTLE, Syntax
@@ -44,7 +51,16 @@ def _failed(tag: int, what: str) -> Quarantined:
 class Verifier:
     """Checks one output against its plan, the pseudonym and the UIDs that the key gives."""
 
-    def __init__(self, plan: Plan, syntax: Syntax, pseudonym: bytes, uid_key: bytes, uids: dict[str, str]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        syntax: Syntax,
+        pseudonym: bytes,
+        uid_key: bytes,
+        uids: dict[str, str],
+        changer: Changer | None = None,
+        changes: list[Change] | None = None,
+    ) -> None:
         self.plan = plan
         self.explicit = syntax.explicit
         self.numbers = LITTLE if syntax.little else BIG
@@ -53,7 +69,9 @@ class Verifier:
         self.length = self.numbers.long.unpack_from
         self.pseudonym = pseudonym
         self.allowed = {map_uid(uid_key, uid).encode() for uid in uids}
+        self.changed = _made_again(changer, changes) if changer is not None and changes else {}
         self.kept: KeptValues = ([], [], [], [])
+        self.creators: dict[int, str] = {}
 
     def check(
         self,
@@ -88,7 +106,8 @@ class Verifier:
             )
             if tag <= last or end > output.size:
                 raise _failed(tag, "the output's elements are out of order or cut off")
-            does, own_vr, check, kind, *_ = self._rules(self.plan.root)[tag]
+            rules = self._rules(self.plan.root)
+            does, own_vr, check, kind, *_ = self._rule(rules, self.creators, tag)
             if does != KEEP:
                 raise _failed(tag, "a large value stayed that the plan does not keep")
             if check is not None:
@@ -129,6 +148,8 @@ class Verifier:
         At the top level it ends before the first element whose value is not in `buf`.
         """
         rules = self._rules(node)
+        creators: dict[int, str] = self.creators if marks is not None else {}
+        value_type, content = "", node.content is not None
         kept = self.kept
         explicit, short = self.explicit, self.short
         while pos < stop:
@@ -151,7 +172,14 @@ class Verifier:
             if tag <= last:
                 raise _failed(tag, "the output's elements are out of order")
             end = start + length
-            does, own_vr, check, kind, _, made, rule = rules[tag]
+            if content and tag >= 0x0040A040:
+                if tag == 0x0040A040:
+                    value_type = creator_name(buf[start : start + length])
+                else:
+                    named = self._concept(buf, start, stop) if tag == 0x0040A043 else ("", "")
+                    rules, content = rules.content(value_type, *named), False
+            hot_rule = rules[tag] if not tag & 0x10000 else self._rule(rules, creators, tag)
+            does, own_vr, check, kind, _, made, rule = hot_rule
             if length == 0xFFFFFFFF:
                 if own_vr != b"SQ" and vr != b"SQ":
                     break
@@ -160,7 +188,9 @@ class Verifier:
                 break
             last = tag
             if does == KEEP:
-                if check is not None:
+                if hot_rule is _CREATOR:
+                    creators[tag] = creator_name(buf[start:end])
+                elif check is not None:
                     value = buf[start:end]
                     kept[kind].append(((pos, depth), tag, own_vr, value, charset))
                     if kind == CONSTANTS and not check(value):
@@ -184,6 +214,8 @@ class Verifier:
             elif does == PSEUDONYM:
                 if buf[start:end].rstrip(b" ") != self.pseudonym:
                     raise _failed(tag, "the pseudonym is not the subject's")
+            elif does == CHANGE:
+                self._change(buf, pos, start, end, hot_rule, charset, depth)
             elif does == DESCEND and rule.child is not None and vr in (b"SQ", b"UN", b""):
                 self._items(buf, start, end, rule.child, charset, depth, vr == b"UN")
             elif buf[pos:end] != stand_in(self.numbers, explicit, rule, rule.on_hit):
@@ -194,6 +226,46 @@ class Verifier:
         if depth:
             raise _failed(0, "the output's elements run over their item")
         return pos, last
+
+    @staticmethod
+    def _rule(rules: HotNode, creators: dict[int, str], tag: int) -> Hot:
+        """Return the rule of an element; of a private one by the creator that stands before it."""
+        number = tag & 0xFFFF
+        if not tag & 0x10000 or rules.node.private is None:
+            return rules[tag]
+        if 0x10 <= number <= 0xFF:
+            return _CREATOR
+        found = rules.private(tag, creators.get(tag & 0xFFFF0000 | number >> 8, ""))
+        if found is None:
+            raise _failed(tag, "a private element stayed that nothing says is safe")
+        return found
+
+    def _concept(self, buf: bytes, start: int, end: int) -> tuple[str, str]:
+        """Return Code Value and Coding Scheme Designator of the first item of a code sequence."""
+        code, scheme = "", ""
+        pos = start + 8
+        while pos + 8 <= end:
+            tag, _, at, length = self._header(buf, pos)
+            if tag in (0xFFFEE00D, 0xFFFEE0DD) or length == 0xFFFFFFFF or tag > 0x00080102:
+                break
+            if tag == 0x00080100:
+                code = creator_name(buf[at : at + length])
+            elif tag == 0x00080102:
+                scheme = creator_name(buf[at : at + length])
+            pos = at + length
+        return code, scheme
+
+    def _change(
+        self, buf: bytes, pos: int, start: int, end: int, hot_rule: Hot, charset: tuple[str, ...], depth: int
+    ) -> None:
+        """Check a changed value: made again from a value of the source, it has to come out the same."""
+        _, own_vr, _, _, _, _, rule = hot_rule
+        value = buf[start:end]
+        if (rule.tag, value) in self.changed:
+            if rule.act is Act.CLEAN:
+                self.kept[WORDS].append(((pos, depth), rule.tag, own_vr, value, charset))
+        elif buf[pos:end] != stand_in(self.numbers, self.explicit, rule, rule.on_hit):
+            raise _failed(rule.tag, "a changed value is not what the plan makes of the source's")
 
     def _mapped(self, tag: int, value: bytes) -> None:
         for uid in value.rstrip(b"\0 ").split(b"\\"):
@@ -261,6 +333,16 @@ class Verifier:
                 return pos + 8
             pos = self._undefined_end(buf, start, vr) if length == 0xFFFFFFFF else start + length
         raise _failed(0, "an item of the output has no end")
+
+
+def _made_again(changer: Changer, changes: list[Change]) -> frozenset[tuple[int, bytes]]:
+    """Make the changed values again, from what was recorded of the source, as (tag, padded value)."""
+    found = set()
+    for rule, vr, value, charset, partner in changes:
+        new = changer.change(rule, vr, value, charset, partner)
+        if new:
+            found.add((rule.tag, new + b" " if len(new) & 1 else new))
+    return frozenset(found)
 
 
 def _same(mine: list[Kept], theirs: list[Kept]) -> bool:

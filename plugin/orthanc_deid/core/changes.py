@@ -1,0 +1,65 @@
+"""Makes new values out of the source's: cleaned text, shifted dates, capped ages. Rewriter and verifier ask here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .ages import Ages, change_age
+from .dates import Shift, partner_of, shift_value, year_value
+from .descriptors import TextPolicy, clean_value
+from .plan import Act, PlanSpec, Rule
+from .values import NOTHING_KNOWN, Needles
+from .walk import Element
+
+NO_SHIFT = Shift(0, 0, "keep", None)
+_WORDLESS = TextPolicy(frozenset(), frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Changer:
+    """What the changes of one instance depend on: its subject, its profile, and its time zone."""
+
+    shift: Shift = NO_SHIFT
+    text_shift: Shift | None = None  # dates in text are moved by it; None: they are masked
+    ages: Ages | None = None
+    policy: TextPolicy = _WORDLESS
+    needles: Needles = NOTHING_KNOWN.needles
+
+    def change(
+        self, rule: Rule, vr: bytes, value: bytes, charset: tuple[str, ...], partner: bytes | None
+    ) -> bytes | None:
+        """Return the new value, unpadded, or the very same object where nothing has to change; None where nothing of it
+        may stay. `partner` is the time that belongs to a date."""
+        if rule.act is Act.CLEAN:
+            return clean_value(vr, rule.tag, value, charset, self.needles, self.policy, self.text_shift)
+        if rule.act is Act.SHIFT:
+            return shift_value(vr, value, self.shift, partner)
+        if rule.act is Act.AGE:
+            return change_age(value, self.ages) if self.ages is not None else None
+        return year_value(vr, value)
+
+    def partner(self, rule: Rule, level: list[Element], buf: bytes) -> bytes | None:
+        """Return the time that belongs to a date of the same level, where times move too."""
+        if self.shift.times != "shift" or rule.act is not Act.SHIFT or rule.vr != "DA":
+            return None
+        tag = partner_of(rule.tag)
+        for element in level:
+            if element[0] == tag:
+                return buf[element[3] : element[4]]
+        return None
+
+
+def changer(spec: PlanSpec, date_offset: int, time_offset: int, zone: int | None, needles: Needles) -> Changer:
+    """Return the changes of one instance; offsets in days and seconds, `zone` in minutes east of UTC."""
+    shift = Shift(whole_weeks(date_offset) if spec.whole_weeks else date_offset, time_offset, spec.times, zone)
+    modified = "retain-longitudinal-modified-dates" in spec.options
+    return Changer(shift, shift if modified else None, spec.ages, spec.text, needles)
+
+
+def whole_weeks(days: int) -> int:
+    """Return the offset in whole weeks that stands for one in days (-3650 to -366), within the same bounds.
+
+    Days of the week stay, which matters to who studies them; there are fewer offsets then, 469 instead of 3,285.
+    """
+    weeks = days - days % 7
+    return weeks if weeks >= -3650 else weeks + 7
