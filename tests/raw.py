@@ -260,7 +260,13 @@ def _element(data: bytes, at: int, end: int, form: Form) -> tuple[El, int]:
         or length == UNDEFINED
         or (vr in ("", "UN") and _is_sequence(tag, data[at : at + min(4, length)], inside))
     ):
-        items, at = _read_items(data, at, end if length == UNDEFINED else at + length, inside, length == UNDEFINED)
+        stop, loose = end if length == UNDEFINED else at + length, length == UNDEFINED
+        try:
+            items, at = _read_items(data, at, stop, inside, loose)
+        except (ValueError, struct.error):
+            if inside is form:
+                raise
+            items, at = _read_items(data, at, stop, form, loose)  # some write the file's own encoding inside a UN
         return El(tag, "SQ" if vr != "UN" else "UN", items), at
     if at + length > end:
         raise ValueError(f"element {tag:08x} runs past the end")

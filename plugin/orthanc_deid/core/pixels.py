@@ -20,6 +20,7 @@ FLOAT_PIXEL_DATA = 0x7FE00008
 DOUBLE_PIXEL_DATA = 0x7FE00009
 EXTENDED_OFFSETS = 0x7FE00001
 EXTENDED_LENGTHS = 0x7FE00002
+_PIXEL_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"UN"})
 
 
 def prepare(source: Source) -> dict[int, list[Piece]]:
@@ -76,6 +77,8 @@ def _frames(source: Source) -> int:
 def _native(source: Source, segment: Segment, element: Element) -> list[Piece] | None:
     """Trim native pixels to the image's size; None when there is nothing to trim."""
     tag, vr, _, start, stop, _, _ = element
+    if vr and vr not in _PIXEL_VRS:
+        raise Quarantined("unparsable", "pixels under a VR that pixels cannot have", tag)
     length = frame_length(source) * (1 if source.facts.number(0x00280100) == 1 else _frames(source))
     if stop - start < length:
         raise Quarantined("truncated", "fewer pixels than the image has", tag)

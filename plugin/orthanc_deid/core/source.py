@@ -12,12 +12,14 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from .errors import Quarantined, Rejected
 from .standard import attribute
 from .syntax import LITTLE, Syntax, syntaxes
 from .text import decode, encodings
+from .uids import registered
 from .walk import ITEM, PIXEL_DATA, SEQUENCE_END, UNDEFINED, Element, Short, Walker, fault, put_in_order
 
 HEAD_BYTES = 1 << 15
@@ -28,8 +30,17 @@ MAX_INFLATED_BYTES = 1 << 29
 """A deflated data set may not grow beyond this."""
 BULK_BYTES = 1 << 20
 """A value longer than this is not read with the head of a file: it is kept or dropped without looking inside."""
+MAX_DISORDER_BYTES = 1 << 24
+"""A file whose attributes are out of order beyond what is read at once is read whole, up to this size."""
 
 DICOMDIR = "1.2.840.10008.1.3.10"
+
+
+class _Disorder(Quarantined):
+    """Attributes of one part of a file belong before those of the part before it."""
+
+
+_BEGIN = itemgetter(2)  # where an element stands
 
 
 class Segment:
@@ -178,6 +189,15 @@ class Facts:
         except (ValueError, OverflowError):
             return None
 
+    def _uid(self, tag: int) -> str:
+        """Return an instance's UID as it will be mapped, whatever the character set.
+
+        An empty text where there is none, where there are several, and for one that the standard registers: that is
+        no instance's.
+        """
+        uid = (self.raw(tag) or b"").strip(b" \0")
+        return "" if b"\\" in uid or uid in registered() else uid.decode("latin-1")
+
     @property
     def sop_class(self) -> str:
         """SOP Class UID, or an empty text."""
@@ -186,17 +206,17 @@ class Facts:
     @property
     def sop_instance(self) -> str:
         """SOP Instance UID, or an empty text."""
-        return self.get(0x00080018) or ""
+        return self._uid(0x00080018)
 
     @property
     def study(self) -> str:
         """Study Instance UID, or an empty text."""
-        return self.get(0x0020000D) or ""
+        return self._uid(0x0020000D)
 
     @property
     def series(self) -> str:
         """Series Instance UID, or an empty text."""
-        return self.get(0x0020000E) or ""
+        return self._uid(0x0020000E)
 
     @property
     def patient_id(self) -> str:
@@ -287,19 +307,40 @@ class Source:
     # How it is opened
 
     def _open(self) -> None:
-        data = self._bytes.data
-        head = self.read(0, min(self.size, HEAD_BYTES)) if data is None else data
-        pos = self._file_meta(head)
+        data, size = self._bytes.data, HEAD_BYTES
+        while True:
+            head = self.read(0, min(self.size, size)) if data is None else data
+            try:
+                pos = self._file_meta(head)
+                break
+            except Short:
+                if len(head) >= self.size:
+                    raise Quarantined("truncated", "the file meta information runs over the end") from None
+                if size > BULK_BYTES:
+                    raise Quarantined("too-large", "the file meta information") from None
+                size *= 8
         if self.syntax.deflated:
             head = self._inflate(pos)
             self._bytes = _Bytes(head, None)
             self.size, pos = len(head), 0
-        self._data_set(head, 0, pos)
+        try:
+            self._data_set(head, 0, pos)
+        except _Disorder:
+            # Elements are put in order within a buffer: one for the whole file, if that is no image of some size.
+            if self._bytes.fd is None or self.size > MAX_DISORDER_BYTES:
+                raise
+            head = self.read(0, self.size)
+            self._bytes = _Bytes(head, None)
+            self.segments, self.fragments = [], None
+            self._data_set(head, 0, pos)
         if not any(segment.elements for segment in self.segments):
             raise Rejected("not-dicom", "no data set")
 
     def _file_meta(self, head: bytes) -> int:
-        """Read the file meta information (PS3.10 section 7.1), or guess where it is missing; return its end."""
+        """Read the file meta information (PS3.10 section 7.1), or guess where it is missing; return its end.
+
+        Raises Short where it goes on behind `head`, which may be all there is.
+        """
         if head[128:132] == b"DICM":
             pos = 132
         elif head[:4] == b"DICM":
@@ -311,15 +352,14 @@ class Source:
         else:
             raise Rejected("not-dicom", "no DICM prefix and no data set")
         walker = Walker(head, explicit=True, little=True)
-        try:
-            while head[pos : pos + 2] == b"\x02\x00":
-                tag, _, start, length = walker.header(pos)
-                if start + length > len(head):
-                    raise Short
-                self.meta[tag] = head[start : start + length]
-                pos = start + length
-        except Short:
-            raise Quarantined("truncated", "the file meta information runs over the end") from None
+        while head[pos : pos + 2] == b"\x02\x00":
+            tag, _, start, length = walker.header(pos)
+            if start + length > len(head):
+                raise Short
+            self.meta[tag] = head[start : start + length]
+            pos = start + length
+        if pos + 8 > len(head) < self.size:
+            raise Short
         uid = self.meta.get(0x00020010, b"").strip(b" \0").decode("ascii", "replace")
         if (
             self.meta.get(0x00020002, b"").strip(b" \0") == DICOMDIR.encode()
@@ -361,9 +401,10 @@ class Source:
                 problem = caught
                 pos = found[-1][5] if found else pos
                 put_in_order(found)
-            if found and found[-1][4] > len(buf) and _wanted(found[-1]):
+            last = max(found, key=_BEGIN) if found and pos > len(buf) else None
+            if last is not None and last[4] > len(buf) and _wanted(last):
                 # Its value has to be looked into, so it is read; `problem`, if any, was its missing rest.
-                last = found.pop()
+                found.remove(last)
                 base, buf = self._read_on(walker, base, last[2], found, last[4] - last[2])
                 pos = 0
                 continue
@@ -388,7 +429,8 @@ class Source:
             base, pos = self.fragments.end, 0
             if base >= self.size:
                 return
-            buf = self.read(base, min(self.size - base, HEAD_BYTES))
+            in_memory = self._bytes.data is not None
+            buf = self.read(base, self.size - base if in_memory else min(self.size - base, HEAD_BYTES))
 
     def _read_on(self, walker: Walker, base: int, pos: int, found: list[Element], known: int) -> tuple[int, bytes]:
         """Close the segment and read a new buffer from `pos` on, twice as long as what is `known` not to be enough."""
@@ -403,13 +445,13 @@ class Source:
         if not segment.elements:
             return
         if self.segments and self.segments[-1].elements[-1][0] >= segment.elements[0][0]:
-            raise fault(segment.elements[0][0], "the attributes are out of order")
+            raise _Disorder("unparsable", "the attributes are out of order", segment.elements[0][0])
         self.segments.append(segment)
 
     def _trailing(self, found: list[Element], offset: int) -> bool:
         """Whether what begins at `offset` is no data set but bytes behind its end: they are dropped."""
-        last = found[-1][0] if found else (self.segments[-1].elements[-1][0] if self.segments else 0)
-        if last >= PIXEL_DATA or self.fragments is not None:
+        last = [elements[-1][0] for elements in (found, *[segment.elements for segment in self.segments]) if elements]
+        if max(last, default=0) >= PIXEL_DATA or self.fragments is not None:
             return True
         rest = self.size - offset
         return rest <= BULK_BYTES and not self.read(offset, rest).strip(b"\0")
