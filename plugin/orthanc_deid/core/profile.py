@@ -75,6 +75,7 @@ class Profile:
     spec: PlanSpec
     description: str = field(default="", compare=False)
     purpose: str = field(default="", compare=False)
+    _plans: dict[str, Plan] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -149,7 +150,14 @@ class Profile:
 
     def plan(self, sop_class_uid: str) -> Plan:
         """The plan for instances of a SOP class; remembered. Raises Quarantined('unknown-sop-class')."""
-        return compile_plan(self.spec, sop_class_uid)
+        # A dictionary of its own: to look the spec up among all specs, all that it says would have to be hashed.
+        plan = self._plans.get(sop_class_uid)
+        if plan is None:
+            plan = self._plans[sop_class_uid] = compile_plan(self.spec, sop_class_uid)
+        return plan
+
+    def __reduce__(self) -> tuple[type, tuple[PlanSpec, str, str]]:
+        return type(self), (self.spec, self.description, self.purpose)
 
 
 def _unknown_keys(prefix: str, content: Mapping[Any, Any], known: set[str]) -> Iterator[str]:

@@ -29,6 +29,7 @@ def registered() -> frozenset[bytes]:
     return frozenset(uid.encode() for uid in uids)
 
 
+@lru_cache(maxsize=4096)  # study, series and frames of reference come again with every instance, several times
 def map_uid(key: bytes, uid: str) -> str:
     """Return the UID that stands for `uid` under `key` (32 bytes); at most 44 characters.
 
