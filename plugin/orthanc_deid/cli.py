@@ -81,6 +81,7 @@ COMMANDS: dict[str, tuple[str, _Lazy | _Inline]] = {
     "deidentify": ("de-identify files and folders without any server", _Lazy("orthanc_deid.cli_deidentify")),
     "explain": ("say what a profile does to each attribute, and why", _Inline(_explain_arguments, _explain)),
     "validate": ("check profiles and list every error", _Inline(_validate_arguments, _validate)),
+    "conformance": ("write the statement about a profile, or about outputs", _Lazy("orthanc_deid.cli_conformance")),
     "serve": ("run the service (Orthanc's plugin starts it)", _Lazy("orthanc_deid.serve")),
     "check": ("check a configuration and list every error", _Lazy("orthanc_deid.check")),
     "doctor": ("look for what would keep an installation from working", _Lazy("orthanc_deid.doctor")),

@@ -7,6 +7,7 @@ class: the resolved action of each attribute, at the top level and in the items 
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from orthanc_deid.core import pixelrisk, standard
 from orthanc_deid.core.errors import tag_text
 from orthanc_deid.core.plan import Act, Node, Plan, Rule
 from orthanc_deid.core.profile import Profile, ProfileError
-from orthanc_deid.core.resolution import act_for, decide
+from orthanc_deid.core.resolution import Decision, act_for, decide
 
-_WORDS = {
+WORDS = {
     Act.KEEP: "keep",
     Act.REMOVE: "remove",
     Act.EMPTY: "empty",
@@ -26,7 +27,37 @@ _WORDS = {
     Act.PSEUDONYM: "pseudonym",
     Act.CLEAN: "clean",
     Act.SHIFT: "shift",
+    Act.AGE: "change age",
+    Act.YEAR: "keep year",
 }
+"""What is done to an attribute, as shown to people."""
+
+CODE_WORDS = {
+    "K": "keep",
+    "X": "remove",
+    "Z": "empty",
+    "D": "dummy",
+    "U": "map UID",
+    "C": "clean",
+    "SHIFT": "shift",
+    "AGE": "change age",
+    "YEAR": "keep year",
+    "SET": "set",
+    "REMOVE": "remove",
+    "PSEUDONYM": "pseudonym",
+}
+"""Action codes of Table E.1-1 and of our own, in words, before Types are considered."""
+
+TYPES = ("1", "2", "3")
+"""Types that decide differently; 1C and 2C are as 1 and 2."""
+
+SAME_ALWAYS = (
+    "Group lengths and unknown attributes: removed, always. Overlays (60xx) and curves (50xx): as whole groups."
+)
+OUTSIDE = (
+    "Attributes outside the table: sequences are entered. UIDs are mapped, but for the constants. Numbers, codes and "
+    "tags are kept, but for the drop list."
+)
 
 
 def validate(path: Path | str) -> list[str]:
@@ -55,9 +86,32 @@ def explain(profile_path: Path | str, sop_class: str | None = None) -> str:
     return "\n".join(_for_sop_class(profile, found))
 
 
-def outcome(rule: Rule) -> str:
-    """An action in words, as shown to people."""
-    return _WORDS[rule.act]
+def decision_for(profile: Profile, tag: int) -> tuple[str, Decision]:
+    """VR of an attribute, and what the profile decides about it at the top level, before Types are considered."""
+    entry = standard.attribute(tag)
+    vr = entry.vr if entry is not None else "UN"
+    return vr, decide(tag, vr, at_root=True, choices=profile.spec.choices)
+
+
+def word(code: str, vr: str, type_: str) -> str:
+    """An action code in words, for an attribute of this VR and Type."""
+    return "set" if code == "SET" else WORDS[act_for(code, type_, is_sequence=vr == "SQ")]
+
+
+def outside(profile: Profile) -> str:
+    """What happens to attributes outside Table E.1-1, in a sentence or two."""
+    if "clean-descriptors" in profile.options:
+        return f"{OUTSIDE} Other text is cleaned, and what is left goes by its Type, as X does, but for the keep list."
+    return f"{OUTSIDE} What is left goes by its Type, as X does, but for the keep list."
+
+
+def private(profile: Profile) -> str:
+    """What happens to private attributes, in a sentence."""
+    if "retain-safe-private" in profile.options:
+        return "Private attributes: removed, but for those that are known to be safe; their text is cleaned."
+    if any(one.code != "X" for one in profile.spec.private):
+        return "Private attributes: removed, but for those that the profile keeps; their text is cleaned."
+    return "Private attributes: removed, always."
 
 
 def _heading(profile: Profile) -> Iterator[str]:
@@ -66,46 +120,55 @@ def _heading(profile: Profile) -> Iterator[str]:
     yield f"Profile digest {profile.digest}"
 
 
-def _keyword(tag: int) -> str:
+def keyword(tag: int) -> str:
+    """Keyword of an attribute, '?' where it has none."""
     entry = standard.attribute(tag)
     return entry.keyword if entry is not None and entry.keyword else "?"
 
 
+def outcome(plan: Plan, rule: Rule) -> str:
+    """An action in words, as shown to people."""
+    set_ = rule.act is Act.DUMMY and any(tag == rule.tag for tag, _value in plan.spec.values)
+    return "set" if set_ else WORDS[rule.act]
+
+
+def judged(profile: Profile) -> list[int]:
+    """Attributes that the table, the profile or this program itself names, by tag."""
+    named = standard.confidentiality_table().keys() | standard.always().keys()
+    return sorted(named | {tag for tag, _code, _reason in profile.spec.deviations})
+
+
 def _overview(profile: Profile) -> Iterator[str]:
-    deviations = {tag: (code, reason) for tag, code, reason in profile.spec.deviations}
     yield from _heading(profile)
     yield ""
     yield "Attributes of Table E.1-1 and of the profile, by their Type in the SOP class's IOD:"
     yield ""
     yield f"{'tag':11} {'attribute':48} {'VR':2} {'Type 1, 1C':12} {'Type 2, 2C':12} {'Type 3':12} why"
-    for tag in sorted(standard.confidentiality_table().keys() | deviations.keys() | standard.always().keys()):
-        entry = standard.attribute(tag)
-        vr = entry.vr if entry is not None else "UN"
-        decision = decide(tag, vr, at_root=True, options=profile.options, deviations=deviations)
-        acts = (act_for(decision.code, type_, is_sequence=vr == "SQ") for type_ in ("1", "2", "3"))
-        words = " ".join(f"{_WORDS[act]:12}" for act in acts)
-        yield f"{tag_text(tag)} {_keyword(tag):48} {vr:2} {words} {decision.source}"
+    for tag in judged(profile):
+        vr, decision = decision_for(profile, tag)
+        words = " ".join(f"{word(decision.code, vr, type_):12}" for type_ in TYPES)
+        yield f"{tag_text(tag)} {keyword(tag):48} {vr:2} {words} {decision.source}"
     yield ""
-    yield "Overlays (60xx) and curves (50xx), private and unknown attributes, group lengths: removed, always."
+    yield from textwrap.wrap(f"{private(profile)} {SAME_ALWAYS}", 115)
     yield ""
-    yield "Attributes outside the table: sequences are entered. UIDs are mapped, but for the constants. Numbers, codes"
-    yield "and tags are kept, but for the drop list. What else is not on the keep list goes by its Type, as X does."
+    yield from textwrap.wrap(outside(profile), 115)
     yield ""
     yield "Keep list:"
-    yield from (f"{tag_text(tag)} {_keyword(tag):48} {reason}" for tag, reason in sorted(standard.keep_list().items()))
+    yield from (f"{tag_text(tag)} {keyword(tag):48} {reason}" for tag, reason in sorted(standard.keep_list().items()))
     yield ""
     yield "Drop list:"
-    yield from (f"{tag_text(tag)} {_keyword(tag):48} {reason}" for tag, reason in sorted(standard.drop_list().items()))
+    yield from (f"{tag_text(tag)} {keyword(tag):48} {reason}" for tag, reason in sorted(standard.drop_list().items()))
     yield ""
     yield "UID constants:"
     constants = sorted(standard.uid_constants().items())
-    yield from (f"{tag_text(tag)} {_keyword(tag):48} {reason}" for tag, reason in constants)
+    yield from (f"{tag_text(tag)} {keyword(tag):48} {reason}" for tag, reason in constants)
     yield ""
     yield "Held, because this profile cleans no pixels:"
-    yield from (f"{row.rule:20} {_condition(row)}: {row.reason}" for row in pixelrisk.risk_rows())
+    yield from (f"{row.rule:20} {condition(row)}: {row.reason}" for row in pixelrisk.risk_rows())
 
 
-def _condition(row: pixelrisk.RiskRow) -> str:
+def condition(row: pixelrisk.RiskRow) -> str:
+    """What a row of the list of held instances applies to."""
     classes = standard.sop_classes()
     parts = []
     if row.sop_classes:
@@ -116,7 +179,7 @@ def _condition(row: pixelrisk.RiskRow) -> str:
     if row.transfer_syntaxes:
         parts.append(f"transfer syntax {', '.join(sorted(row.transfer_syntaxes))}")
     if row.attribute:
-        name = "OverlayBitPosition" if "x" in row.attribute else _keyword(int(row.attribute, 16))
+        name = "OverlayBitPosition" if "x" in row.attribute else keyword(int(row.attribute, 16))
         tests = {"tag": "is there", "present": "has a value", "not-zero": "is not 0"}
         parts.append(f"{name} {tests.get(row.test) or row.test + ' ' + row.value}")
     return " and ".join(parts)
@@ -133,14 +196,14 @@ def _for_sop_class(profile: Profile, sop_class: standard.SopClass) -> Iterator[s
     context = standard.iod_context(plan.iod)
     tags = set(context.types) | set(context.children) | set(standard.confidentiality_table())
     tags |= set(standard.always()) | {tag for tag, _code, _reason in profile.spec.deviations}
-    yield from _attributes(plan.root, tags)
+    yield from _attributes(plan, plan.root, tags)
     yield from _nested(plan, context, plan.root, "")
 
 
-def _attributes(node: Node, tags: set[int]) -> Iterator[str]:
+def _attributes(plan: Plan, node: Node, tags: set[int]) -> Iterator[str]:
     for tag in sorted(tags):
         rule = node[tag]
-        yield f"{tag_text(tag)} {_keyword(tag):48} {rule.vr:2} {rule.type:4} {outcome(rule):12} {rule.provenance}"
+        yield f"{tag_text(tag)} {keyword(tag):48} {rule.vr:2} {rule.type:4} {outcome(plan, rule):12} {rule.provenance}"
 
 
 def _nested(plan: Plan, context: standard.Context, node: Node, path: str) -> Iterator[str]:
@@ -148,8 +211,8 @@ def _nested(plan: Plan, context: standard.Context, node: Node, path: str) -> Ite
     for sequence, inner in sorted(context.children.items()):
         rule = node[sequence]
         if rule.act is Act.DESCEND and rule.child is not None:
-            here = f"{path}{_keyword(sequence)}"
+            here = f"{path}{keyword(sequence)}"
             yield ""
             yield f"Items of {here}:"
-            yield from _attributes(rule.child, set(inner.types) | set(inner.children))
+            yield from _attributes(plan, rule.child, set(inner.types) | set(inner.children))
             yield from _nested(plan, inner, rule.child, f"{here} / ")
