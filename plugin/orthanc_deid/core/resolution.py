@@ -99,6 +99,8 @@ def decide(tag: int, vr: str, *, at_root: bool, choices: Choices = BASIC) -> Dec
         return Decision("REMOVE", "unknown attribute")
     if tag in choices.deviations:
         code, reason = choices.deviations[tag]
+        if code == "K" and vr == "AS" and choices.change_ages:
+            code = "AGE"
         return Decision(code, f"profile: {reason}")
     if choices.keep_references and tag in standard.references():
         return Decision("K", f"profile keeps references: {standard.references()[tag]}")
