@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/engine.py [--rounds N]
 
-All figures come from one run, minimum over interleaved rounds. The engine reads a file, de-identifies it with
-`basic`, verifies it and writes a file; the ledger's digest of the output is timed apart. Exits 1 when a stated ratio is
-missed: at most 3 × the CPU time of a copy, at most 64 MB above the idle interpreter for a 220 MB multi-frame file, at
-most 0.1 % of clean CT and MR held.
+All figures come from one run, minimum over interleaved rounds. The engine reads a file, de-identifies it with `basic`
+or `research`, verifies it and writes a file; the ledger's digest of the output is timed apart. Exits 1 when a stated
+ratio is missed: at most 3 × the CPU time of a copy with `basic` and 5 × with `research`, at most 64 MB above the idle
+interpreter for a 220 MB multi-frame file, at most 0.1 % of clean CT and MR held.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from tests import builders  # noqa: E402
 from tests.objects.base import origin  # noqa: E402
 from tests.objects.images import ct, mr  # noqa: E402
 
-MAX_COPIES = 3.0
+MAX_COPIES = {"basic": 3.0, "research": 5.0}
 MAX_MEMORY = 64 << 20
 MAX_FALSE = 0.001
 PATIENTS, SLICES = 3, 50
-SUBJECT = Subject("BENCHMARK7X4QK9M", bytes(range(32)))
-BASIC = Profile.load(ROOT / "profiles" / "basic.yaml")
+SUBJECT = Subject("BENCHMARK7X4QK9M", bytes(range(32)), date_offset=-1000)
+BASIC, RESEARCH = (Profile.load(ROOT / "profiles" / f"{name}.yaml") for name in ("basic", "research"))
 
 
-def run(source: Path, target: Path) -> None:
+def run(source: Path, target: Path, profile: Profile = BASIC) -> None:
     """De-identify one file, as the command line and the workers do."""
     with source.open("rb") as file, target.open("wb", buffering=0) as made:
         opened = Source.from_file(file)
-        deidentify(opened, BASIC.plan(opened.facts.sop_class), SUBJECT, FileSink(made))
+        deidentify(opened, profile.plan(opened.facts.sop_class), SUBJECT, FileSink(made))
 
 
 def slices(folder: Path) -> list[Path]:
@@ -74,8 +74,8 @@ def cpu(work: Callable[[], None]) -> float:
     return now() - before
 
 
-def speed(folder: Path, rounds: int) -> float:
-    """Print CPU milliseconds per slice; return the engine's ratio to a copy."""
+def speed(folder: Path, rounds: int) -> dict[str, float]:
+    """Print CPU milliseconds per slice; return the engine's ratio to a copy, by profile."""
     sources = slices(folder)
     target = folder / "target"
     copies = folder / "copies"
@@ -92,6 +92,10 @@ def speed(folder: Path, rounds: int) -> float:
         for source in sources:
             run(source, target)
 
+    def research() -> None:
+        for source in sources:
+            run(source, target, RESEARCH)
+
     def digest() -> None:
         for source in sources:
             with source.open("rb") as file:
@@ -105,10 +109,12 @@ def speed(folder: Path, rounds: int) -> float:
         "copy (shutil.copyfile)": copy,
         "copy (cp, one process)": copy_program,
         "engine, basic, verified": engine,
+        "engine, research, verified": research,
         "digest of the output": digest,
         "pydicom read + write": pydicom_copy,
     }
     engine()
+    research()
     settle()
     best: dict[str, float] = {}
     for _ in range(rounds):
@@ -122,9 +128,9 @@ def speed(folder: Path, rounds: int) -> float:
     )
     for name, value in best.items():
         print(f"  {name:26} {value:6.3f}")
-    ratio = best["engine, basic, verified"] / best["copy (shutil.copyfile)"]
+    copied = best["copy (shutil.copyfile)"]
     print(f"  engine / pydicom: {best['engine, basic, verified'] / best['pydicom read + write']:.2f}")
-    return ratio
+    return {profile: best[f"engine, {profile}, verified"] / copied for profile in MAX_COPIES}
 
 
 def memory(folder: Path) -> int:
@@ -199,16 +205,21 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ratio = speed(folder, args.rounds)
+        ratios = speed(folder, args.rounds)
         peak = memory(folder)
     wrong, number = held()
-    fine = [ratio <= MAX_COPIES, peak <= MAX_MEMORY, wrong <= MAX_FALSE * number]
-    print(f"{'met' if fine[0] else 'MISSED'}: {ratio:.2f} x the CPU time of a copy (at most {MAX_COPIES:.0f})")
-    print(
-        f"{'met' if fine[1] else 'MISSED'}: {peak / (1 << 20):.0f} MB above the idle interpreter, 220 MB (at most 64)"
-    )
-    print(f"{'met' if fine[2] else 'MISSED'}: {wrong} of {number} clean CT and MR held (at most 0.1 %)")
-    return 0 if all(fine) else 1
+    figures = [
+        (
+            ratio <= MAX_COPIES[profile],
+            f"{ratio:.2f} x the CPU time of a copy, {profile} (at most {MAX_COPIES[profile]:.0f})",
+        )
+        for profile, ratio in ratios.items()
+    ]
+    figures.append((peak <= MAX_MEMORY, f"{peak / (1 << 20):.0f} MB above the idle interpreter, 220 MB (at most 64)"))
+    figures.append((wrong <= MAX_FALSE * number, f"{wrong} of {number} clean CT and MR held (at most 0.1 %)"))
+    for met, figure in figures:
+        print(f"{'met' if met else 'MISSED'}: {figure}")
+    return 0 if all(met for met, _ in figures) else 1
 
 
 if __name__ == "__main__":

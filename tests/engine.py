@@ -18,6 +18,12 @@ SUBJECT = Subject(pseudonym="PSEUDO7X4QK9M2TW", uid_key=bytes(range(32)), date_o
 
 
 @cache
+def shipped(name: str) -> Profile:
+    """A shipped profile."""
+    return Profile.load(PROFILES / f"{name}.yaml")
+
+
+@cache
 def basic() -> Profile:
     """The shipped Basic Profile."""
     return Profile.load(PROFILES / "basic.yaml")
@@ -28,21 +34,21 @@ def plan_for(data: bytes) -> Plan:
     return basic().plan(Source.from_bytes(data).facts.sop_class)
 
 
-def report(data: bytes, subject: Subject = SUBJECT) -> tuple[bytes, Report]:
-    """De-identify a file; raises what the engine raises."""
+def report(data: bytes, subject: Subject = SUBJECT, profile: Profile | None = None) -> tuple[bytes, Report]:
+    """De-identify a file, with `basic` or another profile; raises what the engine raises."""
     source, sink = Source.from_bytes(data), BytesSink()
-    made = run(source, basic().plan(source.facts.sop_class), subject, sink)
+    made = run(source, (profile or basic()).plan(source.facts.sop_class), subject, sink)
     return sink.getvalue(), made
 
 
-def deidentify(data: bytes, subject: Subject = SUBJECT) -> bytes:
+def deidentify(data: bytes, subject: Subject = SUBJECT, profile: Profile | None = None) -> bytes:
     """The output of a file; raises what the engine raises."""
-    return report(data, subject)[0]
+    return report(data, subject, profile)[0]
 
 
-def outcome(data: bytes, subject: Subject = SUBJECT) -> tuple[bytes | None, str]:
+def outcome(data: bytes, subject: Subject = SUBJECT, profile: Profile | None = None) -> tuple[bytes | None, str]:
     """The output and "", or None and the reason code."""
     try:
-        return deidentify(data, subject), ""
+        return deidentify(data, subject, profile), ""
     except DeidError as no:
         return None, no.reason

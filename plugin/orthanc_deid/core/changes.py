@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .ages import Ages, change_age
-from .dates import Shift, partner_of, shift_value, year_value
+from .dates import Shift, partner_of, shift_value, whole_weeks, year_value
 from .descriptors import TextPolicy, clean_value
 from .plan import Act, PlanSpec, Rule
 from .values import NOTHING_KNOWN, Needles
@@ -54,12 +54,3 @@ def changer(spec: PlanSpec, date_offset: int, time_offset: int, zone: int | None
     shift = Shift(whole_weeks(date_offset) if spec.whole_weeks else date_offset, time_offset, spec.times, zone)
     modified = "retain-longitudinal-modified-dates" in spec.options
     return Changer(shift, shift if modified else None, spec.ages, spec.text, needles)
-
-
-def whole_weeks(days: int) -> int:
-    """Return the offset in whole weeks that stands for one in days (-3650 to -366), within the same bounds.
-
-    Days of the week stay, which matters to who studies them; there are fewer offsets then, 469 instead of 3,285.
-    """
-    weeks = days - days % 7
-    return weeks if weeks >= -3650 else weeks + 7

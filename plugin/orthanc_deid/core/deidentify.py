@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from . import markers, pixels
 from .actions import Piece, Rewriter
 from .changes import changer
+from .dates import parse_zone
 from .errors import Quarantined
 from .pixelrisk import assess
 from .plan import Act, Plan
@@ -22,7 +22,6 @@ from .verify import Verifier
 from .walk import PIXEL_DATA
 
 _ROUNDS = 4
-_OFFSET = re.compile(r"([+-])(\d\d)(\d\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink) -> Repo
     # To clean text, the object's own values have to be known before; those of sequences come with the first round.
     own = top_level(source) if plan.spec.cleans else NOTHING_KNOWN
     known = subject.known.merge(own)
-    zone = minutes_east(facts.get(0x00080201)) if plan.spec.temporal == "MODIFIED" else None
+    zone = parse_zone(facts.raw(0x00080201) or b"") if plan.spec.temporal == "MODIFIED" else None
     for _ in range(_ROUNDS):
         change = changer(plan.spec, subject.date_offset, subject.time_offset, zone, known.needles)
         rewriter = Rewriter(source, plan, key, pseudonym, marks, dict(replaced), forced, change)
@@ -130,15 +129,6 @@ def top_level(source: Source) -> Known:
             if kind is not None and start < stop <= len(segment.buf):
                 harvest.raw.append((kind, segment.buf[start:stop], charset))
     return harvest.known()
-
-
-def minutes_east(offset: str | None) -> int | None:
-    """Return Timezone Offset From UTC (0008,0201), as +0130, in minutes; None where there is none."""
-    found = _OFFSET.fullmatch(offset or "")
-    if found is None:
-        return None
-    minutes = int(found[2]) * 60 + int(found[3])
-    return -minutes if found[1] == "-" else minutes
 
 
 def _write(source: Source, pieces: list[Piece], check: Any, sink: Sink) -> int:

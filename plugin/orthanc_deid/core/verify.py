@@ -340,6 +340,8 @@ def _made_again(changer: Changer, changes: list[Change]) -> frozenset[tuple[int,
     found = set()
     for rule, vr, value, charset, partner in changes:
         new = changer.change(rule, vr, value, charset, partner)
+        if new and rule.act is Act.SHIFT and rule.vr != "TM" and new.strip(b" ") == value.strip(b" \0"):
+            raise _failed(rule.tag, "a date was to be moved and is where it was")
         if new:
             found.add((rule.tag, new + b" " if len(new) & 1 else new))
     return frozenset(found)
