@@ -28,7 +28,7 @@ def main(pipe: Connection, setup: Setup) -> None:
                     time.sleep(600)
                 known = None
                 if item.instance == "ask":
-                    pipe.send(AskKnown(chunk.project, "subject"))
+                    pipe.send(AskKnown(chunk.project, "subject", 3))
                     known = pipe.recv()
                 pipe.send(Done(item.row, "ready", findings={"pid": os.getpid(), "known": known}))
             pipe.send(End(1 if chunk.items[0].instance != "fat" else 1 << 40))

@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from orthanc_deid.store import Store, deliveries, ledger
+from orthanc_deid.store import Store, deliveries, knowledge, ledger
 
 
 class _Collector:
@@ -20,6 +20,7 @@ class _Collector:
         """Yield the metrics."""
         with self._store.read() as conn:
             counts, reasons, sends = ledger.counts(conn), ledger.reasons(conn), deliveries.counts(conn)
+            late = knowledge.late(conn)
         instances = GaugeMetricFamily("deid_instances", "Instances in the ledger", labels=["project", "state"])
         for project, states in counts.items():
             for state, number in states.items():
@@ -32,6 +33,14 @@ class _Collector:
             for reason, number in numbers.items():
                 parked.add_metric([project, reason], number)
         yield parked
+        behind = GaugeMetricFamily(
+            "deid_late_values",
+            "Outputs that had left when another value of their subject was learnt",
+            labels=["project"],
+        )
+        for project in counts:
+            behind.add_metric([project], late.get(project, 0))
+        yield behind
         sent = GaugeMetricFamily(
             "deid_deliveries", "Deliveries by destination and state", labels=["project", "destination", "state"]
         )

@@ -179,6 +179,74 @@ def test_a_study_with_something_held_waits_where_the_project_says_so(tmp_path: P
         until(lambda: len(peer.instances()) == 2, 30, "the rest, now that a person has left out what was held")
 
 
+def late_name(number: int) -> tuple[bytes, bytes]:
+    """Two objects of a patient: a text that the profile keeps in one is a name, as only the other tells."""
+    p = person(number)
+    one = builders.ct(Origin(p, 1, 1, 1), rows=32, columns=32)
+    one.ConvolutionKernel = "QUIXOTEL"
+    other = builders.ct(Origin(p, 1, 2, 1), rows=32, columns=32)
+    other.OperatorsName = "Quixotel^Ana"
+    return builders.to_bytes(one), builders.to_bytes(other)
+
+
+def test_a_name_learnt_before_the_release_is_searched_for_in_what_waits(tmp_path: Path) -> None:
+    section = deid_section()
+    section["Projects"]["lung"] |= {"Release": "study", "QuietSeconds": 4}
+    first, second = late_name(24)
+    with (
+        research_orthanc(tmp_path / "r") as peer,
+        clinical_orthanc(tmp_path / "c", {"research": peer}, deid=section) as clinical,
+    ):
+        alone = flow.expected(clinical, [first])[0].data
+        assert b"QUIXOTEL" in alone, "nothing tells that this is a name"
+        clinical.store(first)
+        (row,) = flow.settled(clinical, 1, also=("ready",))
+        assert row.out_digest == hashlib.sha256(alone).hexdigest()
+        clinical.store(second)
+        flow.settled(clinical, 2)
+        assert not [instance for instance in peer.instances() if b"quixotel" in peer.file(instance).lower()]
+        digests = {hashlib.sha256(peer.file(instance)).hexdigest() for instance in peer.instances()}
+        rows = flow.ledger(clinical)
+        assert digests == {row.out_digest for row in rows} and len(rows) == 2
+        assert clinical.get("/deid/projects/lung")["LateValues"] == 0
+        files = {path.name for path in (flow.data_folder(clinical) / "outbox").rglob("*.dcm")}
+        assert not files, "neither the old output nor the new one"
+
+
+def test_a_name_learnt_while_the_peer_is_down_is_searched_for_before_it_gets_anything(tmp_path: Path) -> None:
+    section = deid_section()
+    section["Projects"]["lung"]["KeepResearchCopy"] = True
+    first, second = late_name(25)
+    with (
+        research_orthanc(tmp_path / "r") as peer,
+        clinical_orthanc(tmp_path / "c", {"research": peer}, deid=section) as clinical,
+    ):
+        peer.stop()
+        clinical.store(first)
+        until(lambda: (clinical.health().get("Service") or {}).get("PeersDown"), 30, "the peer to be seen down")
+        clinical.store(second)
+        flow.settled(clinical, 2, also=("released", "queued"))
+        peer.start()
+        rows = flow.settled(clinical, 2)
+        assert [row.state for row in rows] == ["confirmed", "confirmed"]
+        held = {instance: peer.file(instance) for instance in peer.instances()}
+        assert not [data for data in held.values() if b"quixotel" in data.lower()]
+        assert {hashlib.sha256(data).hexdigest() for data in held.values()} == {row.out_digest for row in rows}
+        until(lambda: all(clinical.file(one) == held[one] for one in held), 30, "the research copies to be the same")
+
+
+def test_a_name_learnt_after_the_peer_confirmed_is_reported(clinical: Orthanc, research: Orthanc) -> None:
+    first, second = late_name(26)
+    clinical.store(first)
+    flow.settled(clinical, 1)
+    assert clinical.get("/deid/projects/lung")["LateValues"] == 0
+    clinical.store(second)
+    flow.settled(clinical, 2)
+    assert clinical.get("/deid/projects/lung")["LateValues"] == 1
+    assert b'deid_late_values{project="lung"} 1.0' in clinical.get_bytes("/deid/metrics")
+    assert "values were learnt of subjects whose outputs had left" in clinical.log.read_text()
+
+
 def changed(data: bytes) -> bytes:
     """The same instance with other content."""
     dataset = builders.read(data)

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from orthanc_deid.core.values import Known
+from orthanc_deid.identity.vault import Vault
 from orthanc_deid.pipeline.pool import Pool, Work
-from orthanc_deid.pipeline.worker import Chunk, Done, Item, Setup
+from orthanc_deid.pipeline.worker import Chunk, Done, Item, Knowledge, Setup
 
-from tests import crashers
+from tests import crashers, ledgers
 
 
 class Harness:
@@ -23,8 +25,8 @@ class Harness:
         self.pool = Pool(size, Setup("http://127.0.0.1:1", None, None, folder, {}), self._known, crashers.main)
         self.pool.start()
 
-    def _known(self, project: str, subject: str) -> list[bytes]:
-        return [project.encode(), subject.encode()]
+    def _known(self, project: str, subject: str, revision: int) -> tuple[int, list[bytes]]:
+        return revision + 1, [project.encode(), subject.encode()]
 
     def submit(self, *instances: str) -> None:
         items = tuple(Item(row, instance, "") for row, instance in enumerate(instances))
@@ -91,11 +93,32 @@ def test_a_worker_that_grew_too_large_is_replaced(start: Callable[[int], Harness
     assert harness.pool.restarts == 0
 
 
+def test_a_worker_says_what_it_knew_beyond_what_it_was_told() -> None:
+    vault = Vault(ledgers.KEYS)
+
+    def sealed(*values: str) -> list[bytes]:
+        return [vault.seal_bytes("known", Known(frozenset({("name", value)})).dump()) for value in values]
+
+    knowledge = Knowledge(vault)
+    knowledge.update(0, [])
+    first = knowledge.add(Known(frozenset({("name", "A"), ("name", "B")})))
+    assert len(first) == 2 and set(knowledge.beyond) == {ref.index for ref in first}
+    # The next object of the same chunk has one of them, and one more: it searched for all three.
+    second = knowledge.add(Known(frozenset({("name", "B"), ("name", "C")})))
+    assert len(second) == 2 and len({ref.index for ref in first + second}) == 3
+    assert len(knowledge.beyond) == 3 and len(knowledge.known.values) == 3
+    # The next chunk knows what the database knows by then, and no more: C's object was held.
+    knowledge.update(1, sealed("A", "B", "D"))
+    assert knowledge.beyond == () and knowledge.known.values == {("name", name) for name in "ABD"}
+    assert knowledge.add(Known(frozenset({("name", "A")}))) == ()
+    assert [ref.index for ref in knowledge.add(Known(frozenset({("name", "C")})))] == list(knowledge.beyond)
+
+
 def test_a_worker_is_told_what_is_known_of_a_subject(start: Callable[[int], Harness]) -> None:
     harness = start(1)
     harness.submit("ask")
     (answer,) = harness.take(1)
-    assert isinstance(answer, Done) and answer.findings and answer.findings["known"] == [b"p", b"subject"]
+    assert isinstance(answer, Done) and answer.findings and answer.findings["known"] == (4, [b"p", b"subject"])
 
 
 def test_stop_ends_a_worker_that_hangs(start: Callable[[int], Harness]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from orthanc_deid.errors import KeyFileError
 from orthanc_deid.identity.keys import MasterKey
 from orthanc_deid.identity.subjects import Identity, link
-from orthanc_deid.store import Store, ledger, meta, projects, subjects
+from orthanc_deid.store import Store, knowledge, ledger, meta, projects, subjects
 from orthanc_deid.store.rows import Finished, Outcome
 
 from tests.ledgers import KEYS, PROJECT, VAULT, claim, finish, output, ready, source, subject
@@ -97,9 +97,10 @@ def test_known_values_are_kept_once_per_subject(conn: Any) -> None:
         for row, name, count in zip(rows, "abc", (1, 2, 2), strict=True)
     ]
     finish(conn, *outcomes)
-    sealed = subjects.known_values(conn, PROJECT, who.seen.index)
+    revision, sealed = knowledge.since(conn, PROJECT, who.seen.index, -1)
     assert sorted(VAULT.open_bytes("known", value) for value in sealed) == [b"value 1", b"value 2"]
-    assert subjects.known_values(conn, "brain", who.seen.index) == []
+    assert knowledge.since(conn, PROJECT, who.seen.index, revision) == (revision, [])
+    assert knowledge.since(conn, "brain", who.seen.index, -1) == (0, [])
 
 
 def test_the_way_back_is_sealed(conn: Any) -> None:

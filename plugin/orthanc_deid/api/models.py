@@ -102,6 +102,7 @@ class Project(BaseModel):
     Settings: dict[str, Any]
     Outcomes: dict[str, int] = Field(description="Instances by state.")
     Reasons: dict[str, int] = Field(description="Instances that are held, rejected or refused, by reason.")
+    LateValues: int = Field(description="Outputs that had left when another value of their subject was learnt.")
     Backlog: int = Field(description="Instances without an outcome.")
     OldestWaiting: float | None = Field(description="Seconds since the oldest of them came in.")
     Throughput: float = Field(description="Instances confirmed per second, over the last five minutes.")

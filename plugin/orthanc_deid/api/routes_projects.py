@@ -13,7 +13,7 @@ from orthanc_deid.api.errors import ApiError
 from orthanc_deid.api.host import Service, service_of
 from orthanc_deid.api.models import Error, Project, Study
 from orthanc_deid.pipeline.jobs import UnknownProject, study_id
-from orthanc_deid.store import deliveries, ledger, studies
+from orthanc_deid.store import deliveries, knowledge, ledger, studies
 
 THROUGHPUT_SECONDS = 300
 
@@ -103,10 +103,12 @@ def _counts(service: Service) -> dict[str, dict[str, Any]]:
     now = time.time()
     with service.store.read() as conn:
         outcomes, reasons, sent = ledger.counts(conn), ledger.reasons(conn), deliveries.counts(conn)
+        late = knowledge.late(conn)
         return {
             name: {
                 "outcomes": outcomes.get(name, {}),
                 "reasons": reasons.get(name, {}),
+                "late": late.get(name, 0),
                 "deliveries": sent.get(name, {}),
                 "confirmed": ledger.confirmed_since(conn, name, now - THROUGHPUT_SECONDS),
                 "oldest": ledger.oldest_unfinished(conn, name),
@@ -124,6 +126,7 @@ def _project(service: Service, name: str, counts: Mapping[str, Any]) -> dict[str
         "Settings": service.config.projects[name].public(),
         "Outcomes": dict(sorted(outcomes.items())),
         "Reasons": dict(sorted(counts["reasons"].items())),
+        "LateValues": counts["late"],
         "Backlog": sum(count for state, count in outcomes.items() if state not in ledger.TERMINAL),
         "OldestWaiting": None if oldest is None else round(max(0.0, counts["now"] - oldest), 1),
         "Throughput": round(counts["confirmed"] / THROUGHPUT_SECONDS, 3),

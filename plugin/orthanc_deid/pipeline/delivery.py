@@ -19,7 +19,7 @@ from orthanc_deid.orthanc.push import Reply
 from orthanc_deid.pipeline.recorder import Recorder
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import SERIES, Running
-from orthanc_deid.store import deliveries, ledger
+from orthanc_deid.store import deliveries, knowledge, ledger
 from orthanc_deid.store.deliveries import LOCAL, Sent, ToSend
 
 log = logs.get(__name__)
@@ -102,10 +102,12 @@ class DeliveryTasks:
             if flight.empty or flight.on_their_way > CLAIM // 2:
                 return False
             flight.empty = True
+        now = self._shared.clock()
         with self._shared.store.begin() as conn:
-            claimed = deliveries.claim(
-                conn, project, destination.name, CLAIM, self._shared.owner, self._shared.clock(), study=study
-            )
+            behind = knowledge.outdated(conn, project, destination.name, now, study=study)
+            again = ledger.renew(conn, behind, now)
+            claimed = deliveries.claim(conn, project, destination.name, CLAIM, self._shared.owner, now, study=study)
+        self._shared.renew(again)
         with flight.changed:
             flight.empty = flight.empty and len(claimed) < CLAIM
             flight.on_their_way += len(claimed)
@@ -120,6 +122,9 @@ class DeliveryTasks:
         """Send one instance and have its fate written down."""
         try:
             sent = self._send(destination, one)
+        except FileNotFoundError:  # somebody has cleared the outbox: the next look finds that, and has it made again
+            self._shared.fresh.pop(one.ledger_id, None)
+            sent = Sent(one.id, "pending", "remade", self._shared.clock(), left=False)
         except Exception as error:  # nothing may leave a delivery without an outcome
             log.error("a delivery failed", error=type(error).__name__, destination=destination.name, exc_info=True)
             sent = Sent(one.id, "pending", "error", self._shared.clock() + DOWN_PAUSE[1])

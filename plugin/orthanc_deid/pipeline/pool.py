@@ -11,7 +11,7 @@ import multiprocessing
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -48,10 +48,10 @@ class Pool:
         self,
         size: int,
         setup: Setup,
-        known: Callable[[str, str], Iterable[bytes]],
+        known: Callable[[str, str, int], tuple[int, list[bytes]]],
         main: Callable[[Connection, Setup], None] = worker.main,
     ) -> None:
-        """`known` answers for the sealed values of a subject; `main` is what runs in a process."""
+        """`known` tells a subject's revision and the sealed values since another; `main` is what runs in a process."""
         self.size = size
         self._main = main
         self._setup = setup
@@ -190,8 +190,8 @@ class Pool:
                         work.done(done)
                         if self._stopping:
                             return False
-                    case AskKnown(project, subject):
-                        pipe.send(list(self._known(project, subject)))
+                    case AskKnown(project, subject, revision):
+                        pipe.send(self._known(project, subject, revision))
                     case End(memory):
                         return memory <= MAX_MEMORY
         except (EOFError, OSError):

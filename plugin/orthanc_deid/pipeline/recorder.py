@@ -19,7 +19,7 @@ from orthanc_deid import logs
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import DELIVERY
 from orthanc_deid.pipeline.worker import Done
-from orthanc_deid.store import deliveries, expected, ledger
+from orthanc_deid.store import deliveries, expected, knowledge, ledger
 from orthanc_deid.store.deliveries import LOCAL, Sent
 from orthanc_deid.store.ledger import Outcome, Output
 
@@ -139,7 +139,8 @@ class Recorder:
         # Only now, when it is durable.
         for row_id, digest in drop:
             shared.outbox.drop(row_id, digest)
-            shared.fresh.pop(row_id, None)
+            if shared.fresh.get(row_id) == digest:
+                del shared.fresh[row_id]
         for project, destination, study in tasks:
             shared.tasks.ask(DELIVERY, project, destination, study)
 
@@ -160,8 +161,14 @@ class Recorder:
         finished = ledger.finish_many(
             conn, project, [outcome(done) for done in dones if done.state not in ("wait", "changed")], now
         )
+        learnt = {done.subject.index for done in dones if done.subject is not None and done.known}
+        late = knowledge.mark_late(conn, project, sorted(learnt), now) if learnt else 0
+        if late:
+            log.warning("values were learnt of subjects whose outputs had left", project=project, count=late)
         ready = []
         for result in finished:
+            if result.replaced:
+                drop.append((result.id, result.replaced))
             output = made[result.id].made
             if output is None:
                 continue
@@ -208,5 +215,7 @@ def outcome(done: Done) -> Outcome:
             plan_digest=made.plan_digest,
         ),
         subject=done.subject,
+        revision=done.revision,
         known=done.known,
+        knew=done.knew,
     )

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orthanc_deid import logs
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import DELIVERY, SERIES
-from orthanc_deid.store import deliveries, ledger, studies
+from orthanc_deid.store import deliveries, knowledge, ledger, studies
 
 log = logs.get(__name__)
 
@@ -95,6 +95,12 @@ class Keeper:
             with self._shared.store.read() as conn:
                 due = studies.due(conn, name, now, project.quiet_seconds, incomplete=project.incomplete)
             for study in due:
+                with self._shared.store.begin() as conn:
+                    behind = knowledge.outdated_in_study(conn, name, study.study_index)
+                    again = ledger.renew(conn, behind, now)
+                if again:  # a study goes as a whole: it comes due again when they are ready
+                    self._shared.renew(again)
+                    continue
                 with self._shared.store.begin() as conn:
                     released = studies.release(conn, name, study.study_index, self._shared.peers(name), now)
                 log.info("a study was released", project=name, count=len(released))

@@ -31,7 +31,7 @@ from orthanc_deid.pipeline.series import SeriesTasks
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import DELIVERY, SERIES, Tasks
 from orthanc_deid.pipeline.worker import Chunk, Done, Item, ProjectSetup, Setup
-from orthanc_deid.store import Store, deliveries, expected, ledger, projects, subjects
+from orthanc_deid.store import Store, deliveries, expected, knowledge, ledger, projects
 
 log = logs.get(__name__)
 
@@ -289,6 +289,6 @@ class Service:
             },
         )
 
-    def _known(self, project: str, subject_index: str) -> list[bytes]:
+    def _known(self, project: str, subject_index: str, revision: int) -> tuple[int, list[bytes]]:
         with self.store.read() as conn:
-            return subjects.known_values(conn, project, subject_index)
+            return knowledge.since(conn, project, subject_index, revision)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from orthanc_deid import logs
 from orthanc_deid.config import Config, Project
 from orthanc_deid.identity.keys import ProjectKeys
 from orthanc_deid.identity.vault import Vault
 from orthanc_deid.orthanc.client import OrthancClient
 from orthanc_deid.pipeline.outbox import Outbox
+from orthanc_deid.pipeline.tasks import SERIES
 from orthanc_deid.store import Store, deliveries
 
 if TYPE_CHECKING:
     from orthanc_deid.pipeline.tasks import Tasks
+
+log = logs.get(__name__)
 
 
 @dataclass
@@ -73,6 +77,13 @@ class Shared:
     def project(self, name: str) -> Project:
         """Return the settings of a configured project."""
         return self.config.projects[name]
+
+    def renew(self, again: Sequence[tuple[int, str, str]]) -> None:
+        """See to it that outputs are made anew that were behind what is known of their subjects; they are queued."""
+        for _, project, series_index in again:
+            self.tasks.ask(SERIES, project, series_index)
+        if again:
+            log.info("outputs are made anew, with what has been learnt of their subjects", count=len(again))
 
     def peers(self, project: str) -> list[str]:
         """Return the names that the ledger gives to a project's destinations outside of this Orthanc."""

@@ -39,7 +39,7 @@ MEMORY_BYTES = 24 << 20
 """A source longer than this is not held in memory but in an unlinked file of the outbox."""
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 SUBJECTS_REMEMBERED = 64
-"""Subjects whose known values a worker keeps within one chunk of work."""
+"""Subjects whose known values a worker keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,10 @@ class Made:
 @dataclass(frozen=True, slots=True)
 class Done:
     """What became of one item. `state`: ready, quarantined, rejected, source-lost, `changed` (the content is not the
-    one that was asked for) or `wait` (Orthanc or the disk cannot now; reason `orthanc` or `disk`)."""
+    one that was asked for) or `wait` (Orthanc or the disk cannot now; reason `orthanc` or `disk`).
+
+    `revision`, `known` and `knew` as in store.rows.Outcome.
+    """
 
     row: int
     state: str
@@ -109,8 +112,9 @@ class Done:
     findings: dict[str, Any] | None = None
     made: Made | None = None
     subject: SubjectSeen | None = None
+    revision: int = 0
     known: tuple[Ref, ...] = ()
-    seconds: float = 0.0
+    knew: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +126,45 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class AskKnown:
-    """A worker asks for the sealed known values of a subject."""
+    """A worker asks for the revision of a subject, and for the sealed values that came after the one it has."""
 
     project: str
     subject: str
+    revision: int
+
+
+class Knowledge:
+    """What a worker knows of one subject: what the database told, and what the objects of this chunk add to that."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._refs: dict[tuple[str, str], Ref] = {}
+        self.revision = -1
+        self.told = Known()
+        self.known = self.told
+
+    def update(self, revision: int, sealed: Iterable[bytes]) -> None:
+        """Take what the database knows by now; what was only seen in the last chunk counts no more."""
+        told = [Known.load(self._vault.open_bytes("known", value)).values for value in sealed]
+        self.told = self.told.merge(Known(frozenset().union(*told)))
+        self.revision = revision
+        self.known = self.told
+        self._refs.clear()
+
+    def add(self, harvested: Known) -> tuple[Ref, ...]:
+        """Add an object's own values; return those that the database has not told, each by itself."""
+        new = harvested.values - self.told.values
+        if not new:
+            return ()
+        for value in new - self._refs.keys():
+            self._refs[value] = self._vault.ref_bytes("known", Known(frozenset([value])).dump())
+        self.known = self.known.merge(harvested)
+        return tuple(self._refs[value] for value in sorted(new))
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        """Indexes of what is known beyond what the database told."""
+        return tuple(ref.index for ref in self._refs.values())
 
 
 def source_digest(keys: ProjectKeys, md5: str) -> str:
@@ -142,7 +181,8 @@ class Worker:
         self._client = OrthancClient(setup.orthanc_url, setup.authorization, setup.ca)
         self._outbox = Outbox(setup.outbox)
         self._profiles: dict[str, Profile] = {}
-        self._known: dict[tuple[str, str], tuple[Known, set[str]]] = {}
+        self._known: dict[tuple[str, str], Knowledge] = {}
+        self._asked: set[tuple[str, str]] = set()
 
     def warm_up(self) -> None:
         """Load the profiles and compile one plan, so that the first instance does not wait for that."""
@@ -154,7 +194,7 @@ class Worker:
         """Do chunks until the service hangs up."""
         while True:
             chunk: Chunk = self._pipe.recv()
-            self._known.clear()  # other workers may have seen more of these subjects meanwhile
+            self._asked.clear()  # other workers may have seen more of these subjects meanwhile
             for item in chunk.items:
                 self._pipe.send(self.do(chunk.project, item, chunk.dry))
             gc.collect(1)
@@ -196,8 +236,8 @@ class Worker:
         self._refuse_own(facts.own_mark, facts.sop_instance)
         plan = self._profile(setup).plan(facts.sop_class)
         identity = make_subject(setup.keys, self._domain(setup, item.instance), facts)
-        known, sent = self._known_of(setup, identity.seen.index)
-        subject = dataclasses.replace(identity.subject, known=known)
+        knowledge = self._knowledge(setup, identity.seen.index)
+        subject = dataclasses.replace(identity.subject, known=knowledge.known)
         file, name = self._outbox.begin(item.row)
         part: Path | None = name
         try:
@@ -225,8 +265,16 @@ class Worker:
             size,
             plan.digest,
         )
-        harvested = self._new(setup, identity.seen.index, report.harvested, known, sent)
-        return Done(item.row, "ready", made=made, subject=identity.seen, known=harvested)
+        new = knowledge.add(report.harvested)
+        return Done(
+            item.row,
+            "ready",
+            made=made,
+            subject=identity.seen,
+            revision=knowledge.revision,
+            known=new,
+            knew=knowledge.beyond,
+        )
 
     def _refuse_own(self, found: str | None, sop: str) -> None:
         """Hold what this installation made: unchanged copies were recognised before they came here."""
@@ -248,33 +296,19 @@ class Worker:
         caller = self._client.metadata(instance).get("RemoteAET", "")
         return setup.domains.get(caller, setup.domains["*"])
 
-    def _known_of(self, setup: ProjectSetup, subject: str) -> tuple[Known, set[str]]:
+    def _knowledge(self, setup: ProjectSetup, subject: str) -> Knowledge:
         key = (setup.name, subject)
-        if key not in self._known:
+        knowledge = self._known.get(key)
+        if knowledge is None:
             if len(self._known) >= SUBJECTS_REMEMBERED:
                 self._known.clear()
-            self._pipe.send(AskKnown(setup.name, subject))
-            sealed: Iterable[bytes] = self._pipe.recv()
-            vault = Vault(setup.keys)
-            known = Known()
-            for value in sealed:
-                known = known.merge(Known.load(vault.open_bytes("known", value)))
-            self._known[key] = known, set()
-        return self._known[key]
-
-    def _new(
-        self, setup: ProjectSetup, subject: str, harvested: Known, known: Known, sent: set[str]
-    ) -> tuple[Ref, ...]:
-        """Return what this object taught about its subject, sealed; nothing when it taught nothing."""
-        merged = known.merge(harvested)
-        if merged is known:
-            return ()
-        self._known[setup.name, subject] = merged, sent
-        ref = Vault(setup.keys).ref_bytes("known", Known(harvested.values - known.values).dump())
-        if ref.index in sent:
-            return ()
-        sent.add(ref.index)
-        return (ref,)
+                self._asked.clear()
+            knowledge = self._known[key] = Knowledge(Vault(setup.keys))
+        if key not in self._asked:
+            self._pipe.send(AskKnown(setup.name, subject, knowledge.revision))
+            knowledge.update(*self._pipe.recv())
+            self._asked.add(key)
+        return knowledge
 
 
 class _Sink(FileSink):

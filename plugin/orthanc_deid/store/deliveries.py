@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from orthanc_deid.store.knowledge import CURRENT
 from orthanc_deid.store.ledger import deliver, settle
 from orthanc_deid.store.rows import (
     CONFIRMED,
@@ -72,7 +73,10 @@ def claim(
     *,
     study: str | None = None,
 ) -> list[ToSend]:
-    """Take deliveries that are due for `owner`, oldest first, and write down that their bytes may leave now."""
+    """Take deliveries that are due for `owner`, oldest first, and write down that their bytes may leave now.
+
+    Outputs in which not everything was searched for that is known by now (knowledge.outdated) stay.
+    """
     query = (
         sa.select(
             deliveries.c.id,
@@ -83,7 +87,7 @@ def claim(
             *(ledger.c[name] for name in ("out_digest", "out_size")),
         )
         .join(ledger, ledger.c.id == deliveries.c.ledger_id)
-        .where(deliveries.c.project == project, deliveries.c.destination == destination, _open)
+        .where(deliveries.c.project == project, deliveries.c.destination == destination, _open, CURRENT)
         .where(deliveries.c.state == PENDING, deliveries.c.next_try <= now)
     )
     if study is not None:

@@ -28,7 +28,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from orthanc_deid.store import identities
+from orthanc_deid.store import identities, knowledge
 from orthanc_deid.store.arrivals import add_many
 from orthanc_deid.store.reading import (
     backlog,
@@ -79,7 +79,7 @@ from orthanc_deid.store.rows import (
     Unfinished,
     Work,
 )
-from orthanc_deid.store.schema import deliveries, ledger, subject_values
+from orthanc_deid.store.schema import deliveries, ledger
 from orthanc_deid.store.sql import CHUNK, chunks, insert_ignore, select_in, update_in
 
 __all__ = [
@@ -88,7 +88,8 @@ __all__ = [
     "Unfinished", "Work",
     "add_many", "backlog", "claim", "confirmed_since", "counts", "exclude", "find", "finish_many", "finished_outputs",
     "get", "give_back", "known_sources", "knows_output", "live_outputs", "mark_lost", "oldest_unfinished", "quarantine",
-    "quarantine_count", "reasons", "release_rows", "remake", "requeue_orphans", "retry", "settle", "unfinished",
+    "quarantine_count", "reasons", "release_rows", "remake", "renew", "requeue_orphans", "retry", "settle",
+    "unfinished",
 ]  # fmt: skip
 
 
@@ -157,9 +158,8 @@ def finish_many(conn: Connection, project: str, outcomes: Sequence[Outcome], now
     An outcome that is ready becomes quarantined (`identity-contradiction`) where it contradicts what is known of its
     subject, study or output UID. Rows that are no longer worked on (superseded, cancelled) are left as they are.
     """
-    query = sa.select(ledger.c.id, ledger.c.source_index, ledger.c.study_index).where(
-        ledger.c.project == project, ledger.c.state == WORKING
-    )
+    columns = (ledger.c.id, ledger.c.source_index, ledger.c.study_index, ledger.c.out_digest)
+    query = sa.select(*columns).where(ledger.c.project == project, ledger.c.state == WORKING)
     sources = {row.id: row for row in select_in(conn, query, ledger.c.id, [outcome.id for outcome in outcomes])}
     mine = [outcome for outcome in outcomes if outcome.id in sources]
     for outcome in mine:
@@ -170,28 +170,19 @@ def finish_many(conn: Connection, project: str, outcomes: Sequence[Outcome], now
     ready = [outcome for outcome in mine if outcome.state == READY]
     kinds = identities.settle(conn, project, ready, sources, now)
     done: dict[int, Finished] = {}
+    good = knowledge.learn(conn, project, [outcome for outcome in ready if outcome.id not in kinds])
     updates = []
-    values = {}
     for outcome in mine:
         state, reason, findings = outcome.state, outcome.reason, outcome.findings
         if outcome.id in kinds:
             state, reason, findings = QUARANTINED, "identity-contradiction", [{"contradiction": kinds[outcome.id]}]
-        elif outcome.subject is not None:
-            for ref in outcome.known:
-                values[outcome.subject.index, ref.index] = ref.sealed
-        updates.append(_finished_row(outcome, state, reason, findings, now))
-        done[outcome.id] = Finished(outcome.id, state, reason, True)
+        updates.append(_finished_row(outcome, state, reason, findings, good.get(outcome.id), now))
+        before = sources[outcome.id].out_digest
+        same = outcome.output is not None and outcome.output.digest == before
+        done[outcome.id] = Finished(outcome.id, state, reason, True, None if same else before)
     if updates:
         statement = sa.update(ledger).where(ledger.c.id == sa.bindparam("row_id"), ledger.c.state == WORKING)
         conn.execute(statement.values({name: sa.bindparam(name) for name in updates[0] if name != "row_id"}), updates)
-    insert_ignore(
-        conn,
-        subject_values,
-        [
-            {"project": project, "subject_index": subject, "value_index": index, "sealed": sealed}
-            for (subject, index), sealed in values.items()
-        ],
-    )
     gone = [outcome.id for outcome in outcomes if outcome.id not in done]
     now_states = sa.select(ledger.c.id, ledger.c.state, ledger.c.reason)
     for row in select_in(conn, now_states, ledger.c.id, gone):
@@ -199,7 +190,9 @@ def finish_many(conn: Connection, project: str, outcomes: Sequence[Outcome], now
     return [done[outcome.id] for outcome in outcomes if outcome.id in done]
 
 
-def _finished_row(outcome: Outcome, state: str, reason: str | None, findings: Any, now: float) -> dict[str, Any]:
+def _finished_row(
+    outcome: Outcome, state: str, reason: str | None, findings: Any, known_revision: int | None, now: float
+) -> dict[str, Any]:
     output = outcome.output
     return {
         "row_id": outcome.id,
@@ -216,6 +209,8 @@ def _finished_row(outcome: Outcome, state: str, reason: str | None, findings: An
         "out_digest": output.digest if output else None,
         "out_size": output.size if output else None,
         "plan_digest": output.plan_digest if output else None,
+        "known_revision": known_revision,
+        "late": None,
         "owner": None,
         "updated": now,
     }
@@ -302,6 +297,12 @@ def retry(conn: Connection, ids: Iterable[int], now: float) -> list[tuple[int, s
 def remake(conn: Connection, ids: Iterable[int], now: float) -> list[tuple[int, str, str]]:
     """Queue rows whose file in the outbox is missing or damaged: the source makes it anew. Deliveries are kept."""
     return _requeue(conn, ids, [READY, RELEASED], now, {})
+
+
+# ready | released → queued
+def renew(conn: Connection, ids: Iterable[int], now: float) -> list[tuple[int, str, str]]:
+    """Queue rows whose output was made before something was learnt of its subject. Deliveries are kept."""
+    return _requeue(conn, ids, [READY, RELEASED], now, {"attempt": 0})
 
 
 def _requeue(

@@ -101,7 +101,9 @@ class Output:
 class Outcome:
     """What the work on a row came to: ready (with output and subject), quarantined, rejected or source-lost.
 
-    `findings` is JSON without values; `known` are sealed values of the subject's, found in this object.
+    `findings` is JSON without values. `revision` is that of the subject's known values when the work began, `known` are
+    sealed values of the subject's that were found in this object and not among them, and `knew` the indexes of all
+    values, of this object and others, that were searched for beyond that revision.
     """
 
     id: int
@@ -111,17 +113,23 @@ class Outcome:
     findings: Any = None
     output: Output | None = None
     subject: SubjectSeen | None = None
+    revision: int = 0
     known: Sequence[Ref] = ()
+    knew: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What an Outcome really became. Not `applied`: the row was no longer worked on, its output is to be dropped."""
+    """What an Outcome really became. Not `applied`: the row was no longer worked on, its output is to be dropped.
+
+    `replaced` is the digest of an output that the row had before, if it was not the same.
+    """
 
     id: int
     state: str
     reason: str | None
     applied: bool
+    replaced: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +158,8 @@ class LedgerRow:
     out_digest: str | None
     out_size: int | None
     plan_digest: str | None
+    known_revision: int | None
+    late: float | None
     attempt: int
     owner: str | None
     push: bool

@@ -16,6 +16,9 @@ NAMES = {
 }
 metadata = sa.MetaData(naming_convention=NAMES)
 
+LATE = "late IS NOT NULL"
+"""Few rows are late, and they are counted often: only they are in the index."""
+
 # On SQLite only a column of type INTEGER becomes the row id; on PostgreSQL ids outgrow 32 bits.
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -44,6 +47,7 @@ subjects = sa.Table(
     sa.Column("sealed", sa.LargeBinary, nullable=False),  # identity domain and patient id
     sa.Column("birth_hash", sa.String(32)),  # keyed, of the first object that had one; so is sex_hash
     sa.Column("sex_hash", sa.String(32)),
+    sa.Column("revision", sa.Integer, nullable=False, server_default="0"),  # counts when values were learnt
     sa.Column("first_seen", sa.Float, nullable=False),
     sa.UniqueConstraint("project", "pseudonym"),
 )
@@ -54,7 +58,8 @@ subject_values = sa.Table(
     sa.Column("project", sa.String(64), primary_key=True),
     sa.Column("subject_index", sa.String(32), primary_key=True),
     sa.Column("value_index", sa.String(32), primary_key=True),
-    sa.Column("sealed", sa.LargeBinary, nullable=False),  # values that verification searches for
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # a value that verification searches for
+    sa.Column("revision", sa.Integer, nullable=False, server_default="0"),  # the subject's, when this was learnt
 )
 
 studies = sa.Table(
@@ -97,6 +102,8 @@ ledger = sa.Table(
     sa.Column("out_digest", sa.String(64)),  # SHA-256 of the verified bytes
     sa.Column("out_size", sa.BigInteger),
     sa.Column("plan_digest", sa.String(64)),
+    sa.Column("known_revision", sa.Integer),  # the subject's, up to which its values were searched for in the output
+    sa.Column("late", sa.Float),  # when a value was learnt that was not, after the output had left
     sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
     sa.Column("owner", sa.String(64)),  # the service that works on it
     sa.Column("push", sa.Boolean, nullable=False, server_default=sa.true()),
@@ -111,6 +118,7 @@ ledger = sa.Table(
     sa.Index(None, "project", "subject_index"),
     sa.Index(None, "state", "id"),
     sa.Index(None, "job_id"),
+    sa.Index("ix_ledger_late", "project", sqlite_where=sa.text(LATE), postgresql_where=sa.text(LATE)),
 )
 
 outputs = sa.Table(

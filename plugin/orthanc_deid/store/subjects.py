@@ -1,4 +1,4 @@
-"""Subjects: pseudonymous lists, sealed values to search for, and contradictions that were held."""
+"""Subjects: pseudonymous lists, and contradictions that were held."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from orthanc_deid.store.rows import QUARANTINED, Contradiction, SubjectRow
-from orthanc_deid.store.schema import ledger, subject_values, subjects
+from orthanc_deid.store.schema import ledger, subjects
 
 
 def page(conn: Connection, project: str, *, after: str = "", limit: int = 100) -> list[SubjectRow]:
@@ -30,14 +30,6 @@ def page(conn: Connection, project: str, *, after: str = "", limit: int = 100) -
         .limit(limit)
     )
     return [SubjectRow(*row) for row in conn.execute(query)]
-
-
-def known_values(conn: Connection, project: str, subject_index: str) -> list[bytes]:
-    """Return the sealed values that the subject's objects carried (identity.vault kind "known")."""
-    query = sa.select(subject_values.c.sealed).where(
-        subject_values.c.project == project, subject_values.c.subject_index == subject_index
-    )
-    return [row.sealed for row in conn.execute(query.order_by(subject_values.c.value_index))]
 
 
 def contradictions(conn: Connection, project: str | None = None) -> list[Contradiction]:
