@@ -91,29 +91,16 @@ def _list(title: str, text: str, reasons: Mapping[int, str]) -> Section:
     return Section(title, (text,), table=Table(("tag", "attribute", "reason"), rows))
 
 
-_VALUES = {
-    "DATETIME": 0x0040A120,
-    "DATE": 0x0040A121,
-    "TIME": 0x0040A122,
-    "PNAME": 0x0040A123,
-    "UIDREF": 0x0040A124,
-    "TEXT": 0x0040A160,
-    "CODE": 0x0040A168,
-    "NUM": 0x0040A300,
-}
-"""The attribute that holds a content item's value, by Value Type (PS3.3 C.17.3)."""
-
-
 def _content(profile: Profile) -> Section:
     """Structured content by concept: what is done to the value of each content item that a table names."""
     rows = {}
     for name in ("sr_content.csv", "sr_content_more.csv"):
         for code, scheme, meaning, value_type, *_rest in standard.rows(name):
             acts = dict(content_codes(value_type, code, scheme, profile.options))
-            action = acts.get(_VALUES.get(value_type, 0), "K")
+            action = acts.get(explain.CONTENT_VALUES.get(value_type, 0), "K")
             rows[code, scheme, value_type] = (code, scheme, meaning, value_type, explain.CODE_WORDS.get(action, action))
-    for value_type in _VALUES:
-        action = dict(content_codes(value_type, "", "", profile.options))[_VALUES[value_type]]
+    for value_type in explain.CONTENT_VALUES:
+        action = dict(content_codes(value_type, "", "", profile.options))[explain.CONTENT_VALUES[value_type]]
         rows["", "", value_type] = ("", "", "any other concept", value_type, explain.CODE_WORDS.get(action, action))
     text = (
         "What is done to the value of a content item, by its concept: those of Table E.3.4-1, those added to it, and "
@@ -131,27 +118,7 @@ def _private(profile: Profile) -> Section:
         "is named they are safe in its items only."
     )
     columns = ("creator", "group", "place", "elements and VR", "action", "known to be safe by")
-    return Section("Private attributes that stay", (text,), table=Table(columns, tuple(private_blocks())))
-
-
-def private_blocks() -> Iterator[tuple[str, ...]]:
-    """Safe private attributes, those of the same creator, group, place, action and provenance in one row."""
-    blocks: dict[tuple[str, str, str, str, str], list[str]] = {}
-    for place, attribute, vr, _others, _stated, code, provenance in standard.rows("safe_private_merged.csv"):
-        group, element, creator = attribute[:4], attribute[6:8], attribute[9:]
-        if "xx" in attribute[:6] and code != "X":
-            blocks.setdefault((creator, group, place, code, provenance), []).append(f"{element} {vr}")
-    for (creator, group, place, code, provenance), elements in sorted(blocks.items()):
-        words = explain.CODE_WORDS.get(code, code)
-        yield creator, group, _place(place), ", ".join(elements), words, provenance
-
-
-def _place(path: str) -> str:
-    """'00540016 > 0009xx01 CREATOR' with the names of attributes."""
-    if path in ("", "*"):
-        return "anywhere" if path else "top level"
-    steps = (explain.keyword(int(step, 16)) if "xx" not in step[:6] else step for step in path.split(" > "))
-    return " / ".join(steps)
+    return Section("Private attributes that stay", (text,), table=Table(columns, tuple(explain.private_blocks())))
 
 
 def _held() -> Section:

@@ -60,6 +60,19 @@ OUTSIDE = (
 )
 
 
+CONTENT_VALUES = {
+    "DATETIME": 0x0040A120,
+    "DATE": 0x0040A121,
+    "TIME": 0x0040A122,
+    "PNAME": 0x0040A123,
+    "UIDREF": 0x0040A124,
+    "TEXT": 0x0040A160,
+    "CODE": 0x0040A168,
+    "NUM": 0x0040A300,
+}
+"""The attribute that holds a content item's value, by Value Type (PS3.3 C.17.3)."""
+
+
 def validate(path: Path | str) -> list[str]:
     """All errors of a profile file, each with its path in the file; an empty list for a valid one."""
     try:
@@ -132,6 +145,26 @@ def outcome(plan: Plan, rule: Rule) -> str:
     return "set" if set_ else WORDS[rule.act]
 
 
+def private_blocks() -> Iterator[tuple[str, ...]]:
+    """Safe private attributes, those of the same creator, group, place, action and provenance in one row."""
+    blocks: dict[tuple[str, str, str, str, str], list[str]] = {}
+    for place, attribute, vr, _others, _stated, code, provenance in standard.rows("safe_private_merged.csv"):
+        group, element, creator = attribute[:4], attribute[6:8], attribute[9:]
+        if "xx" in attribute[:6] and code != "X":
+            blocks.setdefault((creator, group, place, code, provenance), []).append(f"{element} {vr}")
+    for (creator, group, place, code, provenance), elements in sorted(blocks.items()):
+        words = CODE_WORDS.get(code, code)
+        yield creator, group, _place(place), ", ".join(elements), words, provenance
+
+
+def _place(path: str) -> str:
+    """'00540016 > 0009xx01 CREATOR' with the names of attributes."""
+    if path in ("", "*"):
+        return "anywhere" if path else "top level"
+    steps = (keyword(int(step, 16)) if "xx" not in step[:6] else step for step in path.split(" > "))
+    return " / ".join(steps)
+
+
 def judged(profile: Profile) -> list[int]:
     """Attributes that the table, the profile or this program itself names, by tag."""
     named = standard.confidentiality_table().keys() | standard.always().keys()
@@ -163,6 +196,10 @@ def _overview(profile: Profile) -> Iterator[str]:
     constants = sorted(standard.uid_constants().items())
     yield from (f"{tag_text(tag)} {keyword(tag):48} {reason}" for tag, reason in constants)
     yield ""
+    if "retain-safe-private" in profile.options:
+        yield "Private attributes that stay:"
+        yield from ("  ".join(cells) for cells in private_blocks())
+        yield ""
     yield "Held, because this profile cleans no pixels:"
     yield from (f"{row.rule:20} {condition(row)}: {row.reason}" for row in pixelrisk.risk_rows())
 
@@ -215,4 +252,9 @@ def _nested(plan: Plan, context: standard.Context, node: Node, path: str) -> Ite
             yield ""
             yield f"Items of {here}:"
             yield from _attributes(plan, rule.child, set(inner.types) | set(inner.children))
+            if rule.child.content is not None:
+                yield ""
+                yield f"Values of items of {here}, where no table names their concept:"
+                for value_type, tag in CONTENT_VALUES.items():
+                    yield from _attributes(plan, rule.child.content(value_type, "", ""), {tag})
             yield from _nested(plan, inner, rule.child, f"{here} / ")
