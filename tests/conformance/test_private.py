@@ -352,3 +352,33 @@ def test_the_patients_own_values_are_found_in_every_element_of_a_known_block(gro
     content = [(low, vr, name.ljust(16)) for low in range(256) if low not in safe or safe[low].vr != "SQ"]
     _, out = deidentify(with_private(block(group, 0x10, creator, *content)))
     assert name not in out
+
+
+def test_text_is_cleaned_without_clean_descriptors_too() -> None:
+    mint = Mint()
+    text = (0x0F, "LO", f"HEAD {mint.token('unknown word')}".encode())
+    found, out = deidentify(with_private(block(0x0051, 0x10, SIEMENS, text)), "retain-safe-private")
+    assert private(found)[0x0051100F].startswith(b"HEAD")
+    assert not leaks(out, mint.made)
+
+
+def test_an_item_keeps_its_character_set() -> None:
+    inner = [El(0x00080005, "CS", b"ISO_IR 192"), *block(0x2001, 0x10, PHILIPS, (0x2D, "SS", b"\x18\0"))]
+    elements = with_private(block(0x2001, 0x10, PHILIPS, (0x5F, "SQ", [inner])))
+    found, _ = deidentify(elements)
+    assert 0x00080005 in {el.tag for el in element(found, 0x2001105F).items[0]}
+
+
+def test_what_an_object_says_of_its_private_attributes_does_not_count() -> None:
+    mint = Mint()
+    elements = with_private(block(0x0029, 0x10, "MAKER", (0x01, "LO", mint.token("said to be safe").encode())))
+    safe = [
+        El(0x00080301, "US", b"\x29\0"),
+        El(0x00080302, "LO", b"MAKER"),
+        El(0x00080303, "CS", b"SAFE"),
+    ]
+    raw.put(elements, El(0x00080300, "SQ", [safe]))
+    found, out = deidentify(elements)
+    assert private(found) == {}
+    assert 0x00080300 not in {el.tag for el in found}
+    assert not leaks(out, mint.made)

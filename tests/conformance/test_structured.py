@@ -709,3 +709,42 @@ def test_a_name_that_is_a_word_of_the_structure_leaves_the_structure_alone(name:
             assert found.GraphicAnnotationSequence[number].get("GraphicObjectSequence") == before.get(
                 "GraphicObjectSequence"
             )
+
+
+def test_preparation_of_a_specimen_follows_the_same_rules() -> None:
+    mint = Mint()
+    d = builders.PASS["ct"](rows=8, columns=8)
+    step = make(
+        SpecimenPreparationStepContentItemSequence=[
+            make(
+                ValueType="TEXT",
+                ConceptNameCodeSequence=[code("121041", "DCM", "Specimen Identifier")],
+                TextValue=mint.token("identifier"),
+            ),
+            make(
+                ValueType="CODE",
+                ConceptNameCodeSequence=[code("111701", "DCM", "Processing type")],
+                ConceptCodeSequence=[code("127790008", "SCT", "Staining")],
+            ),
+            make(
+                ValueType="DATETIME",
+                ConceptNameCodeSequence=[code("111702", "DCM", "DateTime of processing")],
+                DateTime=mint.date("processing") + "101112",
+            ),
+        ]
+    )
+    d.SpecimenDescriptionSequence = [
+        make(
+            SpecimenIdentifier=mint.token("specimen"),
+            SpecimenUID=mint.uid("specimen"),
+            SpecimenPreparationSequence=[step],
+        )
+    ]
+    found, out = deidentify(d, MODIFIED)
+    assert not leaks(out, mint.made)
+    content = found.SpecimenDescriptionSequence[0].SpecimenPreparationSequence[0]
+    kept = content.SpecimenPreparationStepContentItemSequence
+    assert [one.ValueType for one in kept] == ["TEXT", "CODE", "DATETIME"]
+    assert kept[1].ConceptCodeSequence[0].CodeMeaning == "Staining"
+    before = step.SpecimenPreparationStepContentItemSequence[2].DateTime
+    assert kept[2].DateTime == moved(before)

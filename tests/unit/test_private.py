@@ -112,8 +112,8 @@ def test_public_attributes_in_private_sequences_are_those_that_the_base_names() 
     assert 0x00100010 not in stated.children.public
     stack = safe_elements(0x2001, PHILIPS)[0x5F]
     assert stack.children is not None
-    assert stack.children.public == frozenset()
-    assert stack.children.inside(0x00081140).public == frozenset()
+    assert stack.children.public == {0x00080005}
+    assert stack.children.inside(0x00081140).public == {0x00080005}
     assert root().public is None
     assert root().inside(0x00081140).public is None
 

@@ -19,6 +19,8 @@ from types import MappingProxyType
 from orthanc_deid.core import standard
 
 _NOTHING: Mapping[int, SafeElement] = MappingProxyType({})
+_ALWAYS = frozenset({0x00080005})
+"""Specific Character Set: without it the text of an item would be read as something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def _in_public() -> Place:
 @lru_cache(maxsize=1)
 def _in_private() -> Place:
     """Items of a private sequence whose content nobody has described."""
-    return Place(frozenset())
+    return Place(_ALWAYS)
 
 
 Step = int | tuple[int, str, int]
@@ -139,7 +141,7 @@ def _read() -> tuple[Place, dict[tuple[int, str], dict[int, SafeElement | None]]
         found = places.get(path)
         if found is None:
             private = any(isinstance(step, tuple) for step in path)
-            found = places[path] = Place(frozenset() if private else None)
+            found = places[path] = Place(_ALWAYS if private else None)
             at(path[:-1])._inside[path[-1]] = found
         return found
 
@@ -156,5 +158,5 @@ def _read() -> tuple[Place, dict[tuple[int, str], dict[int, SafeElement | None]]
         element = SafeElement(low, vr, code, provenance, vrs, stated == "Y") if code != "X" else None
         named.setdefault((group, creator), {})[low] = element
     for path, tags in public.items():
-        places[path].public = frozenset(tags)
+        places[path].public = _ALWAYS | tags
     return places[()], anywhere
