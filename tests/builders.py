@@ -2,7 +2,7 @@
 
 `ct(Origin(person(1), study=2, instance=3))` is a pydicom Dataset; `to_bytes(dataset, syntax)` the file. Identities are
 invented from syllables no name has. `ALL` maps a short name to every builder; `PASS` and `HELD` say which of them the
-Basic Profile lets through.
+Basic Profile lets through; REJECTED are no instances at all.
 """
 
 from __future__ import annotations
@@ -39,10 +39,15 @@ from tests.objects.base import (
     pixels,
     uid,
 )
+from tests.objects.derived import deformable_registration, fiducials, parametric_map, raw_data, registration
 from tests.objects.documents import ecg, gsps, kos, pdf, sr_basic, sr_comprehensive, sr_measurements, video
-from tests.objects.images import cr, ct, dx, mg, mr, nm, opt, pt, sc, us, us_multiframe, xa
+from tests.objects.encapsulated import cda, dicomdir, hemodynamic, stl, voice
+from tests.objects.enhanced import enhanced_pet, enhanced_xa, spectroscopy, tomosynthesis, us_volume
+from tests.objects.eyes import photograph, slide, slide_annotations, tomograph
+from tests.objects.images import cr, ct, dx, mg, mr, nm, pt, sc, us, us_multiframe, xa
 from tests.objects.multiframe import enhanced_ct, enhanced_mr, seg
 from tests.objects.radiotherapy import rtdose, rtplan, rtstruct
+from tests.objects.treatment import beams_record, brachy_record, rtimage, summary_record
 
 __all__ = [
     "ROOT",
@@ -72,10 +77,23 @@ PASS: dict[str, Builder] = {
     "mg": mg,
     "enhanced_ct": enhanced_ct,
     "enhanced_mr": enhanced_mr,
+    "enhanced_pet": enhanced_pet,
+    "enhanced_xa": enhanced_xa,
+    "tomosynthesis": tomosynthesis,
+    "spectroscopy": spectroscopy,
     "seg": seg,
+    "parametric_map": parametric_map,
+    "registration": registration,
+    "deformable_registration": deformable_registration,
+    "fiducials": fiducials,
+    "slide_annotations": slide_annotations,
     "rtstruct": rtstruct,
     "rtplan": rtplan,
     "rtdose": rtdose,
+    "rtimage": rtimage,
+    "beams_record": beams_record,
+    "brachy_record": brachy_record,
+    "summary_record": summary_record,
     "sr_basic": sr_basic,
     "sr_comprehensive": sr_comprehensive,
     "sr_measurements": sr_measurements,
@@ -86,12 +104,20 @@ HELD: dict[str, Builder] = {
     "us": us,
     "us_multiframe": us_multiframe,
     "sc": sc,
-    "opt": opt,
+    "us_volume": us_volume,
+    "opt": photograph,
+    "tomograph": tomograph,
+    "slide": slide,
     "pdf": pdf,
+    "cda": cda,
+    "stl": stl,
     "ecg": ecg,
+    "hemodynamic": hemodynamic,
+    "voice": voice,
     "video": video,
 }
 EITHER: dict[str, Builder] = {"xa": xa}
+REJECTED: dict[str, Builder] = {"dicomdir": dicomdir, "raw_data": raw_data}
 ALL: dict[str, Builder] = PASS | HELD | EITHER
 
 

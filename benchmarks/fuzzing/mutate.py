@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from random import Random
 
 from orthanc_deid.core.syntax import syntaxes
@@ -21,8 +22,21 @@ EXPLICIT, IMPLICIT, BIG, DEFLATED = (
 _SYNTAXES = list(syntaxes())
 
 
+_DEEP = 20_000
+"""Frames of Python that trees as deep as these take; the engine gets along with what every process has."""
+
+
 def make(seed: int, number: int, corpus: Corpus) -> bytes:
     """Return input `number` of the campaign with this seed: the same bytes for the same corpus."""
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(_DEEP)
+    try:
+        return _make(seed, number, corpus)
+    finally:
+        sys.setrecursionlimit(usual)
+
+
+def _make(seed: int, number: int, corpus: Corpus) -> bytes:
     random = Random(seed << 40 | number)
     base = random.choice(corpus.bases)
     if not base.nodes:

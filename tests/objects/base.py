@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 ROOT = "1.2.826.0.1.3680043.10.9999"
@@ -113,14 +114,12 @@ def code(value: str, scheme: str, meaning: str) -> Dataset:
 
 def make(**attributes: Any) -> Dataset:
     """A data set from keywords."""
-    dataset = Dataset()
-    for keyword, value in attributes.items():
-        setattr(dataset, keyword, value)
-    return dataset
+    return extend(Dataset(), **attributes)
 
 
 def extend(dataset: Dataset, **attributes: Any) -> Dataset:
     for keyword, value in attributes.items():
+        assert tag_for_keyword(keyword) is not None, keyword  # pydicom takes a misspelt one for a Python attribute
         setattr(dataset, keyword, value)
     return dataset
 

@@ -254,6 +254,7 @@ def gsps(o: Origin | None = None) -> Dataset:
     )
     extend(
         d,
+        BodyPartExamined="ABDOMEN",
         ContentLabel="NOTES",
         ContentDescription="reading",
         PresentationCreationDate=o.date,
@@ -328,7 +329,11 @@ def ecg(o: Origin | None = None) -> Dataset:
             )
         ],
         WaveformAnnotationSequence=[
-            make(UnformattedTextValue=f"{o.person.name.split('^')[0]} at rest", AnnotationGroupNumber=0)
+            make(
+                UnformattedTextValue=f"{o.person.name.split('^')[0]} at rest",
+                AnnotationGroupNumber=0,
+                ReferencedWaveformChannels=[1, 0],
+            )
         ],
     )
     d.WaveformSequence[0].add_new(0x54001010, "OW", b"\1\0" * 100)
@@ -341,6 +346,7 @@ def video(o: Origin | None = None) -> Dataset:
     extend(
         d,
         ImageType=["ORIGINAL", "PRIMARY"],
+        AnatomicRegionSequence=[code("71854001", "SCT", "Colon")],
         AcquisitionContextSequence=[],
         LossyImageCompression="01",
         CineRate=25,

@@ -158,7 +158,9 @@ def mr(o: Origin | None = None, *, rows: int = 64, columns: int = 64) -> Dataset
 
 def _nuclear(o: Origin, sop_class: str, modality: str) -> Dataset:
     d = frame_of_reference(common(o, sop_class, modality), o)
-    return extend(d, ImageType=["ORIGINAL", "PRIMARY"], AcquisitionDate=o.date, AcquisitionTime=o.time)
+    return extend(
+        d, ImageType=["ORIGINAL", "PRIMARY"], AcquisitionDate=o.date, AcquisitionTime=o.time, BodyPartExamined="CHEST"
+    )
 
 
 def _radiopharmaceutical(o: Origin) -> Dataset:
@@ -300,6 +302,7 @@ def mg(o: Origin | None = None) -> Dataset:
 def us(o: Origin | None = None) -> Dataset:
     d = common(o or origin(), "1.2.840.10008.5.1.4.1.1.6.1", "US")
     extend(d, ImageType=["ORIGINAL", "PRIMARY", "ABDOMINAL"], PatientOrientation="", LossyImageCompression="00")
+    d.BodyPartExamined = "ABDOMEN"
     return pixels(d, 32, 32, bits=8, samples=3, photometric="RGB", seed=7)
 
 
@@ -308,6 +311,7 @@ def us_multiframe(o: Origin | None = None) -> Dataset:
     extend(
         d, ImageType=["ORIGINAL", "PRIMARY"], PatientOrientation="", FrameTime="40", FrameIncrementPointer=0x00181063
     )
+    d.BodyPartExamined = "ABDOMEN"
     return pixels(d, 16, 16, bits=8, frames=3, seed=8)
 
 
@@ -317,6 +321,7 @@ def sc(o: Origin | None = None) -> Dataset:
         d,
         ImageType=["DERIVED", "SECONDARY"],
         ConversionType="WSD",
+        BodyPartExamined="ABDOMEN",
         PatientOrientation="",
         DateOfSecondaryCapture="20110506",
     )
@@ -329,6 +334,7 @@ def xa(o: Origin | None = None) -> Dataset:
     extend(
         d,
         ImageType=["ORIGINAL", "PRIMARY", "SINGLE PLANE"],
+        BodyPartExamined="HEART",
         AcquisitionDate=o.date,
         AcquisitionTime=o.time,
         KVP="80",
@@ -344,23 +350,3 @@ def xa(o: Origin | None = None) -> Dataset:
         FrameIncrementPointer=0x00181063,
     )
     return pixels(d, 32, 32, bits=8, frames=2, seed=10)
-
-
-def opt(o: Origin | None = None) -> Dataset:
-    """Ophthalmic photography: visible light."""
-    o = o or origin()
-    d = common(o, "1.2.840.10008.5.1.4.1.1.77.1.5.1", "OP")
-    extend(
-        d,
-        ImageType=["ORIGINAL", "PRIMARY"],
-        AcquisitionDateTime=o.date + o.time,
-        ImageLaterality="R",
-        BurnedInAnnotation="NO",
-        LossyImageCompression="00",
-        AnatomicRegionSequence=[code("81745001", "SCT", "Eye")],
-        PatientOrientation="",
-        PresentationLUTShape="IDENTITY",
-        DetectorType="CCD",
-        PupilDilated="YES",
-    )
-    return pixels(d, 32, 32, bits=8, frames=1, seed=11)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydicom.dataset import Dataset
 
+from tests.objects import functional as fg
 from tests.objects.base import Origin, code, common, extend, frame_of_reference, make, origin, pixels, uid
 from tests.objects.images import ct
 
 
-def _functional(d: Dataset, o: Origin, frames: int, kind: str, spacing: str = "1") -> Dataset:
+def _enhanced(d: Dataset, o: Origin, frames: int, shared: dict[str, Any]) -> Dataset:
+    """The modules of an enhanced image, with the shared groups given and the usual ones of each frame."""
     extend(
         d,
         AcquisitionDateTime=o.date + o.time,
@@ -23,60 +27,13 @@ def _functional(d: Dataset, o: Origin, frames: int, kind: str, spacing: str = "1
         AcquisitionContextSequence=[],
         AcquisitionNumber=1,
         PatientPosition="HFS",
-        DimensionOrganizationSequence=[make(DimensionOrganizationUID=uid("dimension", o.sop_uid))],
-        DimensionIndexSequence=[
-            make(
-                DimensionOrganizationUID=uid("dimension", o.sop_uid),
-                DimensionIndexPointer=0x00200032,
-                FunctionalGroupPointer=0x00209113,
-            )
+        SharedFunctionalGroupsSequence=[make(**shared)],
+        PerFrameFunctionalGroupsSequence=[
+            make(**fg.content(o, n), **fg.position(n), **fg.window(), **fg.scout(o)) for n in range(frames)
         ],
+        **fg.dimensions(o),
+        **fg.evidence(o),
     )
-    frame_type = f"{kind}ImageFrameTypeSequence"
-    shared = make(
-        PixelMeasuresSequence=[make(SliceThickness="1", PixelSpacing=[spacing, spacing])],
-        PlaneOrientationSequence=[make(ImageOrientationPatient=["1", "0", "0", "0", "1", "0"])],
-        FrameAnatomySequence=[make(FrameLaterality="U", AnatomicRegionSequence=[code("818981001", "SCT", "Abdomen")])],
-        PixelValueTransformationSequence=[make(RescaleIntercept="0", RescaleSlope="1", RescaleType="US")],
-    )
-    setattr(
-        shared,
-        frame_type,
-        [
-            make(
-                FrameType=["ORIGINAL", "PRIMARY", "VOLUME", "NONE"],
-                PixelPresentation="MONOCHROME",
-                VolumetricProperties="VOLUME",
-                VolumeBasedCalculationTechnique="NONE",
-            )
-        ],
-    )
-    d.SharedFunctionalGroupsSequence = [shared]
-    d.PerFrameFunctionalGroupsSequence = [
-        make(
-            FrameContentSequence=[
-                make(
-                    FrameReferenceDateTime=o.date + o.time,
-                    FrameAcquisitionDateTime=o.date + o.time,
-                    FrameAcquisitionDuration=0.5,
-                    StackID="1",
-                    InStackPositionNumber=n + 1,
-                    DimensionIndexValues=[n + 1],
-                    FrameComments=f"frame {n} of {o.person.name}",
-                )
-            ],
-            PlanePositionSequence=[make(ImagePositionPatient=["0", "0", f"{n}"])],
-            FrameVOILUTSequence=[make(WindowCenter="100", WindowWidth="200")],
-            ReferencedImageSequence=[
-                make(
-                    ReferencedSOPClassUID="1.2.840.10008.5.1.4.1.1.2",
-                    ReferencedSOPInstanceUID=uid("scout", o.study_uid),
-                    PurposeOfReferenceCodeSequence=[code("121311", "DCM", "Localizer")],
-                )
-            ],
-        )
-        for n in range(frames)
-    ]
     return d
 
 
@@ -84,12 +41,16 @@ def enhanced_ct(o: Origin | None = None, *, frames: int = 3, rows: int = 32) -> 
     o = o or origin()
     d = frame_of_reference(common(o, "1.2.840.10008.5.1.4.1.1.2.1", "CT"), o)
     d.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
-    return pixels(_functional(d, o, frames, "CT"), rows, rows, stored=12, frames=frames, seed=12)
+    d.MultienergyCTAcquisition = "NO"
+    kind = fg.frame_type("CTImageFrameTypeSequence", list(d.ImageType))
+    shared = {**fg.measures(), **fg.orientation(), **fg.anatomy(), **fg.values("HU"), **kind, **fg.ct_macros(o)}
+    return pixels(_enhanced(d, o, frames, shared), rows, rows, stored=12, frames=frames, seed=12)
 
 
 def enhanced_mr(o: Origin | None = None, *, frames: int = 3) -> Dataset:
     o = o or origin()
     d = frame_of_reference(common(o, "1.2.840.10008.5.1.4.1.1.4.1", "MR"), o)
+    image = {"ComplexImageComponent": "MAGNITUDE", "AcquisitionContrast": "T1"}
     extend(
         d,
         ImageType=["ORIGINAL", "PRIMARY", "T1", "NONE"],
@@ -97,10 +58,27 @@ def enhanced_mr(o: Origin | None = None, *, frames: int = 3) -> Dataset:
         ResonantNucleus="1H",
         KSpaceFiltering="NONE",
         ApplicableSafetyStandardAgency="IEC",
-        ComplexImageComponent="MAGNITUDE",
-        AcquisitionContrast="T1",
+        PulseSequenceName="se2d1",
+        MRAcquisitionType="2D",
+        EchoPulseSequence="SPIN",
+        MultipleSpinEcho="NO",
+        MultiPlanarExcitation="NO",
+        OversamplingPhase="NONE",
+        PhaseContrast="NO",
+        TimeOfFlightContrast="NO",
+        SteadyStatePulseSequence="NONE",
+        EchoPlanarPulseSequence="NO",
+        SaturationRecovery="NO",
+        SpectrallySelectedSuppression="NONE",
+        GeometryOfKSpaceTraversal="RECTILINEAR",
+        RectilinearPhaseEncodeReordering="LINEAR",
+        SegmentedKSpaceTraversal="SINGLE",
+        NumberOfKSpaceTrajectories=1,
+        **image,
     )
-    return pixels(_functional(d, o, frames, "MR"), 32, 32, stored=12, frames=frames, seed=13)
+    kind = fg.frame_type("MRImageFrameTypeSequence", list(d.ImageType), **image)
+    shared = {**fg.measures(), **fg.orientation(), **fg.anatomy(), **fg.values(), **kind, **fg.mr_macros()}
+    return pixels(_enhanced(d, o, frames, shared), 32, 32, stored=12, frames=frames, seed=13)
 
 
 def seg(o: Origin | None = None, *, source: Dataset | None = None) -> Dataset:

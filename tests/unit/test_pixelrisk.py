@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 from orthanc_deid.core import standard
-from orthanc_deid.core.pixelrisk import RiskRow, assess, risk_rows
+from orthanc_deid.core.errors import DeidError
+from orthanc_deid.core.pixelrisk import RiskRow, assess, refuse, risk_rows
 
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -168,6 +169,39 @@ def test_video_is_held(syntax: str) -> None:
 @pytest.mark.parametrize("syntax", ["50", "57", "70", "80", "81", "90", "91", "201"])
 def test_still_pictures_pass_in_every_syntax(syntax: str) -> None:
     assert assess(image(syntax=f"1.2.840.10008.1.2.4.{syntax}")) is None
+
+
+def outcome(facts: Facts, **keep: bool) -> str:
+    try:
+        refuse(facts, **keep)
+    except DeidError as no:
+        return f"{type(no).__name__} {no.reason}"
+    return "passes"
+
+
+def test_raw_data_are_rejected_unless_the_profile_keeps_them() -> None:
+    raw = image("MR", sop_class=STORAGE + "66")
+    assert outcome(raw) == outcome(raw, keep_documents=True) == "Rejected raw-data"
+    assert outcome(raw, keep_raw_data=True) == "passes"
+
+
+@pytest.mark.parametrize("suffix", ["104.1", "104.2", "104.3", "104.4", "104.5"])
+def test_documents_are_held_unless_the_profile_keeps_them(suffix: str) -> None:
+    document = image("DOC", STORAGE + suffix, EncapsulatedDocument=b"", BurnedInAnnotation="YES", ConversionType="WSD")
+    assert outcome(document) == outcome(document, keep_raw_data=True) == "Quarantined pixels-not-cleaned"
+    assert outcome(document, keep_documents=True) == "passes"
+
+
+def test_a_document_inside_another_object_is_held_whatever_the_profile_says() -> None:
+    odd = image("CT", EncapsulatedDocument=b"")
+    assert outcome(odd, keep_documents=True, keep_raw_data=True) == "Quarantined pixels-not-cleaned"
+
+
+@pytest.mark.parametrize(("value", "passes"), [("DI", True), ("", True), ("DV", False), ("DF", False), ("WSD", False)])
+def test_a_portal_image_passes_as_the_detector_made_it(value: str, passes: bool) -> None:
+    portal = image("RTIMAGE", STORAGE + "481.1", ConversionType=value)
+    assert (assess(portal) is None) == passes
+    assert value == "" or assess(image(ConversionType=value)) is not None, "elsewhere the attribute itself is a sign"
 
 
 def test_findings_carry_no_value() -> None:

@@ -11,7 +11,7 @@ from .actions import Piece, Rewriter
 from .changes import changer
 from .dates import parse_zone
 from .errors import Quarantined
-from .pixelrisk import assess
+from .pixelrisk import refuse
 from .plan import Act, Plan
 from .search import find
 from .sinks import Sink
@@ -66,9 +66,7 @@ def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink) -> Repo
     for tag, uid in ((0x00080018, facts.sop_instance), (0x0020000D, facts.study), (0x0020000E, facts.series)):
         if not uid:
             raise Quarantined("unparsable", "an instance without this UID", tag)
-    risk = assess(facts)
-    if risk is not None:
-        raise Quarantined("pixels-not-cleaned", risk)
+    refuse(facts, keep_documents=plan.spec.keep_encapsulated, keep_raw_data=plan.spec.keep_raw_data)
     replaced = pixels.prepare(source)
     check = pixels.hidden_bits(source)
 

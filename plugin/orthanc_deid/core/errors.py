@@ -28,6 +28,7 @@ QUARANTINE_REASONS = {
 REJECT_REASONS = {
     "not-dicom": "not a DICOM file",
     "dicomdir": "a DICOMDIR lists files by patient; it is not an instance",
+    "raw-data": "raw data of a scanner, which nobody but its maker can read; the profile does not keep them",
 }
 """Reason codes of a rejected source, with what they mean."""
 

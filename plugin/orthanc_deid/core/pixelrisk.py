@@ -3,7 +3,8 @@
 The Basic Profile cleans no pixels. Until a profile can, whatever may carry burned-in text is quarantined: judged by SOP
 class, by modality or by a flag, since each of the three is wrong often enough. The rows are data
 (closed_by_default.csv), each with its reason. That bits above Bits Stored hold an overlay cannot be seen from
-attributes: the engine looks at the pixels for that.
+attributes: the engine looks at the pixels for that. Encapsulated documents and raw data pass where the profile says so:
+nobody but their maker can clean them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from functools import lru_cache
 from typing import Protocol
 
 from orthanc_deid.core import standard
+from orthanc_deid.core.errors import Quarantined, Rejected
+
+DOCUMENT_RULE = "encapsulated-document"
+RAW_DATA_RULE = "raw-data"
 
 
 class Facts(Protocol):
@@ -40,20 +45,24 @@ class Facts(Protocol):
 class RiskRow:
     """A row of closed_by_default.csv: it applies to what it selects, if the test of its attribute holds.
 
-    It selects by at most one of SOP class, modality and transfer syntax; else it applies to all.
+    It selects by at most one of SOP class, modality and transfer syntax; else it applies to all, but to none of
+    `others` (in the file: SOP classes behind an exclamation mark).
     """
 
     rule: str
     sop_classes: frozenset[str]
+    others: frozenset[str]
     modalities: frozenset[str]
     transfer_syntaxes: frozenset[str]
     attribute: str  # 8 hex digits, or 60xxeeee for that element of any overlay group; empty: no test
-    test: str  # tag: is there; present: has a value; in, matches: one of its values does; not-zero
+    test: str  # tag: is there; present: has a value; in, not-in, matches: one of its values does; not-zero
     value: str
     reason: str
 
     def holds(self, facts: Facts) -> bool:
-        """Whether the test of the attribute holds."""
+        """Whether the row applies and the test of the attribute holds."""
+        if facts.sop_class in self.others:
+            return False
         return not self.attribute or any(
             _TESTS[self.test](facts, tag, self.value) for tag in _tags(self.attribute, facts)
         )
@@ -77,7 +86,17 @@ def risk_rows() -> tuple[RiskRow, ...]:
         return frozenset(part for part in text.split("|") if part)
 
     return tuple(
-        RiskRow(rule, parts(sop), parts(modality), parts(syntax), attribute, test, value, reason)
+        RiskRow(
+            rule,
+            frozenset(uid for uid in parts(sop) if uid[0] != "!"),
+            frozenset(uid[1:] for uid in parts(sop) if uid[0] == "!"),
+            parts(modality),
+            parts(syntax),
+            attribute,
+            test,
+            value,
+            reason,
+        )
         for rule, sop, modality, syntax, attribute, test, value, reason in standard.rows("closed_by_default.csv")
     )
 
@@ -95,6 +114,28 @@ def _index() -> _Rows:
         if not (row.sop_classes or row.modalities or row.transfer_syntaxes):
             index.for_all.append(row)
     return index
+
+
+def refuse(facts: Facts, *, keep_documents: bool = False, keep_raw_data: bool = False) -> None:
+    """Raise Rejected or Quarantined for an instance that may not pass.
+
+    `keep_documents` and `keep_raw_data` are the profile's word for objects of these SOP classes, whatever else they say
+    of themselves; a document inside another object is held all the same.
+    """
+    if keep_documents and facts.sop_class in _classes(DOCUMENT_RULE):
+        return
+    if facts.sop_class in _classes(RAW_DATA_RULE):
+        if keep_raw_data:
+            return
+        raise Rejected("raw-data", "nobody but the scanner's maker can say what is in raw data", 0x00080016)
+    risk = assess(facts)
+    if risk is not None:
+        raise Quarantined("pixels-not-cleaned", risk)
+
+
+@lru_cache(maxsize=8)
+def _classes(rule: str) -> frozenset[str]:
+    return frozenset(uid for row in risk_rows() if row.rule == rule for uid in row.sop_classes)
 
 
 def assess(facts: Facts) -> str | None:
@@ -161,6 +202,7 @@ _TESTS: dict[str, Callable[[Facts, int, str], bool]] = {
     "tag": lambda facts, tag, _value: bool(facts.between(tag, tag)),
     "present": lambda facts, tag, _value: bool(_values(facts.get(tag))),
     "in": lambda facts, tag, value: not set(value.split("|")).isdisjoint(_values(facts.get(tag))),
+    "not-in": lambda facts, tag, value: not set(value.split("|")).issuperset(_values(facts.get(tag))),
     "matches": lambda facts, tag, value: any(re.fullmatch(value, text) for text in _values(facts.get(tag))),
     "not-zero": lambda facts, tag, _value: any(facts.raw(tag) or b""),  # a binary number, in either byte order
 }

@@ -33,6 +33,7 @@ BULK_BYTES = 1 << 20
 MAX_DISORDER_BYTES = 1 << 24
 """A file whose attributes are out of order beyond what is read at once is read whole, up to this size."""
 
+ENCAPSULATED_DOCUMENT = 0x00420011
 DICOMDIR = "1.2.840.10008.1.3.10"
 
 
@@ -485,6 +486,8 @@ def _buffer() -> memoryview:
 def _wanted(element: Element) -> bool:
     """Whether a value that lies behind the buffer must be read: a sequence, or anything that is no bulk of numbers."""
     tag, vr, _, start, stop, _, _ = element
+    if tag == ENCAPSULATED_DOCUMENT:
+        return True  # it is searched, where a profile keeps it
     if stop - start <= BULK_BYTES:
         return not 0x7FE00000 <= tag <= 0x7FE0FFFF
     if vr:
