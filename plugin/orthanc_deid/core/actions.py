@@ -32,6 +32,12 @@ Charset = tuple[str, ...]
 TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 _MIXED = {b"US": {b"SS", b"OW"}, b"SS": {b"US", b"OW"}, b"OW": {b"OB", b"US", b"SS"}, b"OB": {b"OW"}}
 
+
+def _several(value: bytes) -> bytes:
+    """Return the rule for values with backslashes between them: one number each, or numbers would hold a date."""
+    return value + rb"(?:\\" + value + rb")*"
+
+
 _LEGAL = {
     # What a kept value may look like, with room for what real senders write. Anything else may be text that somebody
     # put where it does not belong, and is treated like a value of the patient's.
@@ -39,9 +45,9 @@ _LEGAL = {
     b"AS": rb"(?:\d{3}[DWMY])?[ \0]*(?:\\\d{3}[DWMY])*",
     b"CS": rb"[A-Za-z0-9_ +\-./]{0,18}(?:\\[A-Za-z0-9_ +\-./]{0,18})*\0?",
     b"DA": rb"[\d.\-: ]*",
-    b"DS": rb"[\d+\-.eE \\\0naNAifIF]*",
+    b"DS": _several(rb" *(?:[+-]?\d*\.?\d*(?:[eE][+-]?\d+)?|[+-]?(?:[nN][aA][nN]|[iI][nN][fF]))[ \0]*"),
     b"DT": rb"[\d.+\-: ]*",
-    b"IS": rb"[\d+\-. \\\0eE]*",
+    b"IS": _several(rb" *[+-]?\d{0,14}(?:\.0*)?[ \0]*"),
     b"LO": rb"[^\\]{0,256}(?:\\[^\\]{0,256})*",
     b"SH": rb"[^\\]{0,64}(?:\\[^\\]{0,64})*",
     b"TM": rb"[\d.\-: ]*",
@@ -64,6 +70,10 @@ def _anything(value: bytes) -> bool:
     return True
 
 
+def _whole(size: int) -> Check:
+    return lambda value: not len(value) % size
+
+
 # What the loop does with an element. An Act is an enum member, and comparing those costs more than all the rest.
 KEEP, REMOVE, MADE, UID, DESCEND, PSEUDONYM, CHANGE = range(7)
 
@@ -72,8 +82,15 @@ WORDS, NUMBERS, CONSTANTS, BINARY = range(4)
 
 Check = Callable[[bytes], object]
 Hot = tuple[int, bytes, "Check | None", int, "str | None", bytes, Rule]
-"""A rule as the loop needs it: (what to do, VR, check of a kept value or None for numbers, kind of kept value, kind of
-identifying value, ready-made element, rule)."""
+"""A rule as the loop needs it: (what to do, VR, check of a kept value or None for numbers, kind of kept value or size
+of a number in bytes, kind of identifying value, ready-made element, rule)."""
+
+_SIZES = {
+    **dict.fromkeys((b"US", b"SS"), 2),
+    **dict.fromkeys((b"AT", b"FL", b"OF", b"OL", b"SL", b"UL"), 4),
+    **dict.fromkeys((b"FD", b"OD", b"OV", b"SV", b"UV"), 8),
+}
+"""Bytes of a number; a value that is no multiple of it is none (PS3.5 section 6.2)."""
 
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float, Double Float and Pixel Data: at the top level they are brought over by `pixels`, not searched for text."""
@@ -97,22 +114,22 @@ class HotNode(dict[int, Hot]):
         self.node = node
         self.numbers = numbers
         self.explicit = explicit
-        self._private: dict[tuple[int, str], Hot] = {}
+        self._private: dict[tuple[int, str, bytes], Hot] = {}
 
     def __missing__(self, tag: int) -> Hot:
         hot = self[tag] = self._make(self.node[tag])
         return hot
 
-    def private(self, tag: int, creator: str) -> Hot | None:
+    def private(self, tag: int, creator: str, vr: bytes) -> Hot | None:
         """Return the rule of a private element that stays, None for one that goes (PS3.15 E.3.10)."""
-        rule = self.node.private(tag, creator) if self.node.private is not None else None
+        rule = self.node.private(tag, creator, vr) if self.node.private is not None else None
         if rule is None:
             return None
-        made = self._private.get((tag, creator))
+        made = self._private.get((tag, creator, vr))
         if made is None:
             if len(self._private) >= _REMEMBERED:
                 self._private.clear()
-            made = self._private[tag, creator] = self._make(rule)
+            made = self._private[tag, creator, vr] = self._make(rule)
         return made
 
     def content(self, value_type: str, code: str, scheme: str) -> HotNode:
@@ -140,6 +157,11 @@ class HotNode(dict[int, Hot]):
                 check = _registered
         elif vr in (b"OB", b"UN", b"OW") and tag not in PIXELS:
             check, kind = _anything, BINARY
+        elif rule.safe is not None and vr in _SIZES:
+            # That a private element holds numbers says a table, not the sender: it is searched like any binary.
+            check, kind = _whole(_SIZES[vr]), BINARY
+        else:
+            kind = _SIZES.get(vr, 1)
         return does, vr, check, kind, identifying().get(tag), made, rule
 
 
@@ -239,7 +261,10 @@ class Rewriter:
             if not does and (vr == own_vr or not vr) and tag not in replaced and not forced:
                 # The most frequent case, in place: a kept value of the right VR.
                 if check is None:
-                    new: Any = None
+                    if (stop - start) % kind:
+                        new: Any = self._element(walker, element, rule, charset, base, 0, segment.elements)
+                    else:
+                        new = None
                 elif stop <= size and check(value := buf[start:stop]):
                     kept[kind].append(((base, pos), tag, own_vr, value, charset))
                     new = None
@@ -319,7 +344,7 @@ class Rewriter:
         buf = walker.buf
         if does == KEEP:
             if vr == own_vr or not vr or _compatible(vr, own_vr):
-                if check is None and not (vr == b"UN" and stop - start > LARGE):
+                if check is None and not (stop - start) % kind and not (vr == b"UN" and stop - start > LARGE):
                     return None
                 if stop > len(buf):
                     if own_vr in (b"OB", b"OW"):
@@ -410,9 +435,17 @@ class Rewriter:
             return stand_in(walker.numbers, walker.explicit, rule, rule.on_hit)
         if start == stop:
             return None
-        inner, items = walker.sequence(element, depth)
+        try:
+            inner, items = walker.sequence(element, depth)
+        except Quarantined:
+            if rule.safe is None:
+                raise
+            return b""  # a private element may go, so it need not hold up the rest
         new: list[bytes] = []
-        changed = False
+        # A UN in the file's own encoding (PS3.5 6.2.2 wants implicit VR) is written as what it is.
+        mistaken = vr == b"UN" and inner is walker
+        changed = mistaken
+        vr = b"SQ" if mistaken else vr
         buf = walker.buf
         for item_begin, _, _, item_end, elements in items:
             body = self._body(inner, elements, rule.child, charset, base, depth + 1)
@@ -466,7 +499,7 @@ _harvested: dict[tuple[bytes, bool, str, Charset], tuple[tuple[str, bytes, Chars
 
 
 _GONE: Hot = (REMOVE, b"UN", None, WORDS, None, b"", Rule(0, "UN", Act.REMOVE, "3", Act.REMOVE, "private"))
-_CREATOR: Hot = (KEEP, b"LO", None, WORDS, None, b"", Rule(0, "LO", Act.KEEP, "3", Act.REMOVE, "private creator"))
+_CREATOR: Hot = (KEEP, b"LO", None, 1, None, b"", Rule(0, "LO", Act.KEEP, "3", Act.REMOVE, "private creator"))
 """A creator that stays is equal to one of the table's: there is nothing to search in it."""
 
 
@@ -488,9 +521,8 @@ def privates(buf: bytes, elements: list[Element], rules: HotNode) -> dict[int, H
                 creators[tag] = creator_name(buf[start:stop])
         elif number >= 0x1000:
             home = tag & 0xFFFF0000 | number >> 8
-            rule = rules.private(tag, creators[home]) if home in creators else None
-            safe = None if rule is None else rule[6].safe
-            if rule is not None and safe is not None and safe.admits(vr):
+            rule = rules.private(tag, creators[home], vr) if home in creators else None
+            if rule is not None:
                 found[tag] = rule
                 found[home] = _CREATOR
     return found

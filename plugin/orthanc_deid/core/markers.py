@@ -89,7 +89,8 @@ def _template(plan: Plan, syntax: Syntax) -> _Template:
         [
             (0x00120062, write(0x00120062, b"CS", b"YES")),
             (0x00120063, write(0x00120063, b"LO", method)),
-            (0x00120064, sequence(numbers, syntax.explicit, 0x00120064, codes)),
+            # Type 1C, and never empty: a profile that follows nothing that has a code is named by its method alone.
+            *([(0x00120064, sequence(numbers, syntax.explicit, 0x00120064, codes))] if codes else []),
             (0x00280303, write(0x00280303, b"CS", plan.spec.temporal.encode())),
         ],
     )

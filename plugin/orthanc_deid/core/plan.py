@@ -72,9 +72,9 @@ class Node(dict[int, Rule]):
     `required` are the elements of the item that stands in for the items of a sequence with the action DUMMY, in tag
     order: each with the action DUMMY (a value, or a sequence in its turn) or EMPTY.
 
-    `private` gives the rule of a private element by tag and creator, None where it does not stay; it is None itself
-    where no private element stays. `content` gives the context of a content item by Value Type and concept (code and
-    scheme); it is None where the items are no content items.
+    `private` gives the rule of a private element by tag, creator and VR as sent, None where it does not stay; it is
+    None itself where no private element stays. `content` gives the context of a content item by Value Type and concept
+    (code and scheme); it is None where the items are no content items.
     """
 
     __slots__ = ("_make", "_required", "_required_made", "content", "hot", "private")
@@ -85,7 +85,7 @@ class Node(dict[int, Rule]):
     def __init__(self, make: Callable[[int], Rule], required: Callable[[], tuple[Rule, ...]]) -> None:
         super().__init__()
         self.hot = {}
-        self.private: Callable[[int, str], Rule | None] | None = None
+        self.private: Callable[[int, str, bytes], Rule | None] | None = None
         self.content: Callable[[str, str, str], Node] | None = None
         self._make = make
         self._required = required
@@ -283,21 +283,21 @@ class _Compiler:
             inner = self._contents.setdefault(sequence, standard.Context(sequence))
         return self._inner(inner or self._generic, None if place is None else place.inside(sequence))
 
-    def _private_rules(self, place: Place) -> Callable[[int, str], Rule | None]:
-        """Return the rules of private elements at a place, by tag and creator (PS3.15 E.3.10)."""
-        made: dict[tuple[int, str], Rule | None] = {}
+    def _private_rules(self, place: Place) -> Callable[[int, str, bytes], Rule | None]:
+        """Return the rules of private elements at a place, by tag, creator and VR as sent (PS3.15 E.3.10)."""
+        made: dict[tuple[int, str, bytes], Rule | None] = {}
 
-        def rule(tag: int, creator: str) -> Rule | None:
-            key = (tag, creator)
+        def rule(tag: int, creator: str, vr: bytes) -> Rule | None:
+            key = (tag, creator, vr)
             if key not in made:
                 if len(made) >= _REMEMBERED:
                     made.clear()
-                made[key] = self._private_rule(tag, creator, place)
+                made[key] = self._private_rule(tag, creator, vr, place)
             return made[key]
 
         return rule
 
-    def _private_rule(self, tag: int, creator: str, place: Place) -> Rule | None:
+    def _private_rule(self, tag: int, creator: str, vr: bytes, place: Place) -> Rule | None:
         group, low = tag >> 16, tag & 0xFF
         safe: SafeElement | None = None
         if "retain-safe-private" in self._options:
@@ -310,29 +310,32 @@ class _Compiler:
             code = "SHIFT" if choice.vr in ("DA", "DT", "TM") else code
             provenance = f"profile: {choice.reason}"
             safe = SafeElement(low, choice.vr, code, provenance, frozenset((choice.vr.encode(),)))
-        act = None if safe is None else self._private_act(safe)
-        if safe is None or act is None:
+        if safe is None or not safe.admits(vr):
+            return None
+        own = vr.decode() if vr in safe.vrs else safe.vr
+        act = self._private_act(safe, own)
+        if act is None:
             return None
         child = None
         if act is Act.DESCEND:
             if safe.children is None:
                 return None
             child = self._inner(self._generic, safe.children)
-        return Rule(tag, safe.vr, act, "3", Act.REMOVE, f"safe private, {safe.provenance}", child, None, safe)
+        return Rule(tag, own, act, "3", Act.REMOVE, f"safe private, {safe.provenance}", child, None, safe)
 
-    def _private_act(self, safe: SafeElement) -> Act | None:
+    def _private_act(self, safe: SafeElement, vr: str) -> Act | None:
         """Return what is done to a safe private attribute; None where the profile's options do not let it stay."""
         if safe.code == "SHIFT":
             if "retain-longitudinal-full-dates" in self._options:
                 return Act.KEEP
             if "retain-longitudinal-modified-dates" not in self._options:
                 return None
-            return Act.KEEP if safe.vr == "TM" and self._choices.keep_times else Act.SHIFT
+            return Act.KEEP if vr == "TM" and self._choices.keep_times else Act.SHIFT
         if safe.code == "U":
             return Act.KEEP if "retain-uids" in self._options else Act.UID
         if safe.code == "C":
             return Act.CLEAN
-        return Act.DESCEND if safe.vr == "SQ" else Act.KEEP
+        return Act.DESCEND if vr == "SQ" else Act.KEEP
 
     def _type(self, tag: int, context: standard.Context, *, at_root: bool) -> tuple[str, str]:
         """Type and where it comes from. The well-known macros hold in every item, also where no IOD knows of it."""

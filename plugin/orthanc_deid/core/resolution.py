@@ -51,6 +51,7 @@ class Decision(NamedTuple):
 _SAFE_VRS = frozenset(("AT", "CS", "DS", "FD", "FL", "IS", "OD", "OF", "OL", "OV", "SL", "SS", "SV", "UL", "US", "UV"))
 TEXT = frozenset(("LO", "LT", "SH", "ST", "UC", "UT"))
 """VRs of text that can be cleaned word by word."""
+_PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 # Groups of messages, file meta information, directories and streams, never of a data set (PS3.5 section 7.1).
 _FOREIGN_GROUPS = frozenset((0x0000, 0x0002, 0x0004, 0x0006, 0xFFFE))
 
@@ -102,6 +103,8 @@ def decide(tag: int, vr: str, *, at_root: bool, choices: Choices = BASIC) -> Dec
         if code == "K" and vr == "AS" and choices.change_ages:
             code = "AGE"
         return Decision(code, f"profile: {reason}")
+    if not at_root and tag in _PIXELS:
+        return Decision("REMOVE", "pixels that nobody looks at: only those of the top level are brought over")
     if choices.keep_references and tag in standard.references():
         return Decision("K", f"profile keeps references: {standard.references()[tag]}")
     if group & 1:

@@ -124,8 +124,8 @@ def _known(raw: frozenset[tuple[str, bytes, tuple[str, ...]]]) -> Known:
 
 @dataclass(frozen=True, slots=True)
 class Needle:
-    """One spelling to search for, casefolded. `mode` says how a find counts: any, word (whole words only), value (the
-    whole value only)."""
+    """One spelling to search for, casefolded. `mode` says how a find counts: any, word (whole words only), digits (no
+    digit beside it), value (the whole value only)."""
 
     text: str
     mode: str
@@ -203,6 +203,10 @@ class Needles:
             return any(part.strip(" \0") == needle.text for part in folded.split("\\"))
         for begin in _finds(needle.text, folded):
             end = begin + len(needle.text)
+            if needle.mode == "digits":
+                if not (folded[begin - 1 : begin].isdigit() or folded[end : end + 1].isdigit()):
+                    return True
+                continue
             if needle.mode == "word" and (
                 (begin and folded[begin - 1].isalnum() and needle.text[0].isalnum())
                 or (end < len(folded) and folded[end].isalnum() and needle.text[-1].isalnum())
@@ -316,6 +320,10 @@ def _plain_letters(text: str) -> Iterator[str]:
         yield text.replace("ä", "ae").replace("ö", "oe").replace("ü", "ue").replace("ß", "ss")
 
 
+def _mode(date: str) -> str:
+    return "word" if date.isalnum() else "digits"
+
+
 @lru_cache(maxsize=4096)
 def _spellings(date: str) -> tuple[tuple[str, Needle], ...]:
     """Return the ways a date YYYYMMDD is written, each with a part that it always holds: the year."""
@@ -340,6 +348,7 @@ def _spellings(date: str) -> tuple[tuple[str, Needle], ...]:
         for a, b in ((month, day), (m, d)):
             brief |= {f"{b}{s}{a}{s}{yy}", f"{a}{s}{b}{s}{yy}", f"{yy}{s}{a}{s}{b}"}
     return (
-        *((year, Needle(text, "any" if text == date else "word", "date")) for text in sorted(full)),
+        # A whole date with separators is one wherever it stands, but for digits beside it.
+        *((year, Needle(text, "any" if text == date else _mode(text), "date")) for text in sorted(full)),
         *((yy, Needle(text, "word", "date")) for text in sorted(brief)),
     )

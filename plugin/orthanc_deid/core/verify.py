@@ -31,6 +31,7 @@ from .actions import (
     stand_in,
 )
 from .changes import Changer
+from .dummies import dummy_value
 from .errors import Quarantined
 from .markers import MARK_TAGS
 from .plan import Act, Node, Plan
@@ -41,11 +42,12 @@ from .text import encodings
 from .uids import map_uid, registered
 from .values import Needles
 
+_DUMMY_UID = dummy_value(0, "UI")
 _LONG_FORM = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 
 
 def _failed(tag: int, what: str) -> Quarantined:
-    return Quarantined("verify-failed", what, tag)
+    return Quarantined("verify-failed", what, tag or None)
 
 
 class Verifier:
@@ -98,7 +100,7 @@ class Verifier:
                 base += pos
                 continue
             # The value of the element at `pos` lies behind this run: a large value, or pixels.
-            tag, _, start, length = self._header(output.read(base + pos, min(12, output.size - base - pos)), 0)
+            tag, vr, start, length = self._header(output.read(base + pos, min(12, output.size - base - pos)), 0)
             end = (
                 output.fragments_end(base + pos + start, tag, self.plain)
                 if length == 0xFFFFFFFF
@@ -107,7 +109,7 @@ class Verifier:
             if tag <= last or end > output.size:
                 raise _failed(tag, "the output's elements are out of order or cut off")
             rules = self._rules(self.plan.root)
-            does, own_vr, check, kind, *_ = self._rule(rules, self.creators, tag)
+            does, own_vr, check, kind, *_ = self._rule(rules, self.creators, tag, vr)
             if does != KEEP:
                 raise _failed(tag, "a large value stayed that the plan does not keep")
             if check is not None:
@@ -178,7 +180,7 @@ class Verifier:
                 else:
                     named = self._concept(buf, start, stop) if tag == 0x0040A043 else ("", "")
                     rules, content = rules.content(value_type, *named), False
-            hot_rule = rules[tag] if not tag & 0x10000 else self._rule(rules, creators, tag)
+            hot_rule = rules[tag] if not tag & 0x10000 else self._rule(rules, creators, tag, vr)
             does, own_vr, check, kind, _, made, rule = hot_rule
             if length == 0xFFFFFFFF:
                 if own_vr != b"SQ" and vr != b"SQ":
@@ -228,14 +230,14 @@ class Verifier:
         return pos, last
 
     @staticmethod
-    def _rule(rules: HotNode, creators: dict[int, str], tag: int) -> Hot:
+    def _rule(rules: HotNode, creators: dict[int, str], tag: int, vr: bytes) -> Hot:
         """Return the rule of an element; of a private one by the creator that stands before it."""
         number = tag & 0xFFFF
         if not tag & 0x10000 or rules.node.private is None:
             return rules[tag]
         if 0x10 <= number <= 0xFF:
             return _CREATOR
-        found = rules.private(tag, creators.get(tag & 0xFFFF0000 | number >> 8, ""))
+        found = rules.private(tag, creators.get(tag & 0xFFFF0000 | number >> 8, ""), vr)
         if found is None:
             raise _failed(tag, "a private element stayed that nothing says is safe")
         return found
@@ -269,7 +271,7 @@ class Verifier:
 
     def _mapped(self, tag: int, value: bytes) -> None:
         for uid in value.rstrip(b"\0 ").split(b"\\"):
-            if uid and uid not in self.allowed and uid not in registered():
+            if uid and uid not in self.allowed and uid not in registered() and uid != _DUMMY_UID:
                 raise _failed(tag, "a UID is not what the key gives")
 
     def _items(self, buf, start, end, node, charset, depth, unknown) -> None:  # type: ignore[no-untyped-def]
