@@ -42,12 +42,13 @@ from tests.objects.base import (
 from tests.objects.derived import deformable_registration, fiducials, parametric_map, raw_data, registration
 from tests.objects.documents import ecg, gsps, kos, pdf, sr_basic, sr_comprehensive, sr_measurements, video
 from tests.objects.encapsulated import cda, dicomdir, hemodynamic, stl, voice
-from tests.objects.enhanced import enhanced_pet, enhanced_xa, spectroscopy, tomosynthesis, us_volume
+from tests.objects.enhanced import enhanced_pet, enhanced_xa, us_volume
 from tests.objects.eyes import photograph, slide, slide_annotations, tomograph
 from tests.objects.images import cr, ct, dx, mg, mr, nm, pt, sc, us, us_multiframe, xa
 from tests.objects.multiframe import enhanced_ct, enhanced_mr, seg
 from tests.objects.radiotherapy import rtdose, rtplan, rtstruct
 from tests.objects.treatment import beams_record, brachy_record, rtimage, summary_record
+from tests.objects.volumes import spectroscopy, tomosynthesis
 
 __all__ = [
     "ROOT",

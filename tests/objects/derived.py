@@ -111,8 +111,7 @@ def parametric_map(o: Origin | None = None, *, source: Dataset | None = None) ->
 
 def _matrix() -> Dataset:
     return make(
-        FrameOfReferenceTransformationMatrix=["1", "0", "0", "2.5", "0", "1", "0", "0", "0", "0", "1", "0"]
-        + ["0", "0", "0", "1"],
+        FrameOfReferenceTransformationMatrix=[*"100", "2.5", *"010", "0", *"001", "0", *"0001"],
         FrameOfReferenceTransformationMatrixType="RIGID",
     )
 
