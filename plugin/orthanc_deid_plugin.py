@@ -12,6 +12,7 @@ inside the ingest, under a lock of the whole process that each sender then waits
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -24,6 +25,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -49,8 +51,43 @@ CHECK_SECONDS = 120
 FORWARD_SECONDS = 300
 STOP_SECONDS = 6.0  # of the ten that an administrator grants Orthanc
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # between two starts of a service that dies
+YOUNG_SECONDS = 60  # a folder younger than this may be about to be held
 STEADY_SECONDS = 60  # after which a service counts as one that runs, and its next death as the first
+FOLDERS = "orthanc-deid-"  # how the folders of sockets begin, in /tmp
 NUDGE_SECONDS = 0.3  # between two nudges; in a stream of arrivals the service looks by itself
+
+
+@contextlib.contextmanager
+def socket_folder() -> Iterator[Path]:
+    """Make the folder of a service's socket, hold it as ours while the service runs, and remove it.
+
+    Short, since the path of a socket may have 107 bytes, and private (0700), since the socket itself is not.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=FOLDERS, dir="/tmp"))
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def remove_dead_folders() -> None:
+    """Remove what is left of those whose Orthanc was killed together with its service: our own, and held by nobody."""
+    for folder in Path("/tmp").glob(FOLDERS + "*"):
+        with contextlib.suppress(OSError):  # another's, in use, or with something in it that is no socket of ours
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                status = os.fstat(held)
+                if status.st_uid != os.getuid() or time.time() - status.st_mtime < YOUNG_SECONDS:
+                    continue
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if (folder / "s").is_socket():
+                    (folder / "s").unlink()
+                folder.rmdir()
+            finally:
+                os.close(held)
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -152,6 +189,7 @@ class Service:
             self._sweep(process)
 
     def _supervise(self) -> None:
+        remove_dead_folders()
         pause = SHORTEST_PAUSE
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -169,8 +207,11 @@ class Service:
 
     def _run(self) -> int:
         """Run the service once, until it ends; return its exit code."""
-        # Short, since the path of a socket may have 107 bytes, and private (0700), since the socket itself is not.
-        folder = self._folder = Path(tempfile.mkdtemp(prefix="deid-", dir="/tmp"))
+        with socket_folder() as folder:
+            self._folder = folder
+            return self._run_in(folder)
+
+    def _run_in(self, folder: Path) -> int:
         setup = {**self._setup, "Socket": str(folder / "s")}
         # A session of its own: what it leaves behind when it dies can be ended as a group.
         process = subprocess.Popen(
@@ -192,7 +233,6 @@ class Service:
             self._sweep(process)
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()  # type: ignore[union-attr]
-            shutil.rmtree(folder, ignore_errors=True)
 
     @staticmethod
     def _sweep(process: subprocess.Popen[bytes]) -> None:

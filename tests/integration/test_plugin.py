@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import fcntl
 import os
+import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +109,50 @@ def test_nothing_is_left_when_orthanc_is_killed(clinical: Orthanc) -> None:
     until(lambda: not group(leader), 15, "the service to end with Orthanc")
 
 
+def socket_folder(pid: int) -> Path:
+    """The folder of the socket that a service listens at."""
+    mine = {str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()}
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        if len(fields) == 8 and f"socket:[{fields[6]}]" in mine and fields[7].endswith("/s"):
+            return Path(fields[7]).parent
+    raise AssertionError("no socket")
+
+
+def test_a_folder_of_both_killed_together_goes_at_the_next_start(clinical: Orthanc) -> None:
+    leader = clinical.service_pid
+    dead = socket_folder(leader)
+    for pid in [clinical.pid, *group(leader)]:
+        os.kill(pid, signal.SIGSTOP)
+    os.killpg(leader, signal.SIGKILL)
+    clinical.kill()
+    assert dead.is_dir(), "nobody was left to remove it"
+    with lookalikes("young", "full", "held") as (young, full, held):
+        (full / "notes.txt").write_text("not ours")
+        kept = os.open(held, os.O_RDONLY)
+        fcntl.flock(kept, fcntl.LOCK_EX)
+        for folder in (dead, full, held):
+            os.utime(folder, (1e9, 1e9))
+        try:
+            clinical.start().wait_ready()
+            until(lambda: not dead.exists(), 10, "the dead folder to go")
+            assert young.exists() and held.exists() and (full / "notes.txt").exists()
+            assert socket_folder(clinical.service_pid).is_dir()
+        finally:
+            os.close(kept)
+
+
+@contextlib.contextmanager
+def lookalikes(*names: str) -> Iterator[list[Path]]:
+    """Folders that are called like those of services."""
+    folders = [Path(tempfile.mkdtemp(prefix=f"orthanc-deid-{name}", dir="/tmp")) for name in names]
+    try:
+        yield folders
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def test_a_killed_service_is_started_again_and_its_workers_do_not_stay(clinical: Orthanc, research: Orthanc) -> None:
     leader = clinical.service_pid
     os.kill(leader, signal.SIGKILL)
@@ -149,7 +198,7 @@ def test_the_secret_and_the_token_are_in_no_process_list(clinical: Orthanc) -> N
 def test_only_the_plugin_reaches_what_is_internal(clinical: Orthanc) -> None:
     for path in ("/deid/internal/nudge", "/deid/internal", "/deid/internal/../internal/nudge", "/deid//internal/nudge"):
         assert clinical.request("POST", path, json={}).status_code in (404, 405), path
-    sockets = list(Path("/tmp").glob("deid-*"))
+    sockets = list(Path("/tmp").glob("orthanc-deid-*"))
     assert sockets
     for folder in sockets:
         assert folder.stat().st_mode & 0o077 == 0
