@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 ASCII = ("ascii",)
@@ -31,11 +32,9 @@ def decode(raw: bytes, charset: tuple[str, ...]) -> str:
         from pydicom.charset import decode_bytes
 
         try:
-            return str(
-                decode_bytes(
-                    raw, [name if name != "ascii" else "iso8859" for name in charset], {10, 12, 13, 92, 94, 61}
-                )
-            )
+            names = [name if name != "ascii" else "iso8859" for name in charset]
+            # pydicom leaves the escape sequence of GB 2312 in the text, as Python's codec does not know it.
+            return str(decode_bytes(raw, names, {10, 12, 13, 92, 94, 61})).replace("\x1b$)A", "")
         except (LookupError, UnicodeError):
             return raw.decode("latin-1")
     encoding = charset[0] if charset[0] != "ascii" else "latin-1"
@@ -59,3 +58,65 @@ def readings(raw: bytes, charset: tuple[str, ...]) -> list[str]:
     except UnicodeDecodeError:
         other = raw.decode("latin-1")
     return [text] if other == text else [text, other]
+
+
+_DESIGNATED = {
+    # PS3.3 table C.12-3 and C.12-4: how a part in another than the first character set begins
+    "latin_1": b"\x1b-A",
+    "iso8859_2": b"\x1b-B",
+    "iso8859_3": b"\x1b-C",
+    "iso8859_4": b"\x1b-D",
+    "iso_ir_126": b"\x1b-F",
+    "iso_ir_127": b"\x1b-G",
+    "iso_ir_138": b"\x1b-H",
+    "iso_ir_144": b"\x1b-L",
+    "iso_ir_148": b"\x1b-M",
+    "iso_ir_166": b"\x1b-T",
+    "euc_kr": b"\x1b$)C",
+    "iso_ir_58": b"\x1b$)A",
+    "iso2022_jp": b"",  # Python's codec puts the escape sequences itself, and returns to ASCII
+    "iso2022_jp_2": b"",
+    "shift_jis": b"\x1b)I",
+}
+_DELIMITERS = re.compile(r"([\n\f\r\\^=])")
+
+
+def encode(text: str, charset: tuple[str, ...]) -> bytes | None:
+    """Encode a text value for its character set, with code extensions (ISO 2022) where there are several.
+
+    None where it cannot be encoded so that it reads as the same text.
+    """
+    first = "latin-1" if charset[0] == "ascii" else charset[0]
+    try:
+        if len(charset) == 1:
+            made = text.encode(first)
+        else:
+            # Every delimiter brings the first character set back (PS3.5 section 6.1.2.5.3).
+            made = b"".join([_extended(part, first, charset[1:]) for part in _DELIMITERS.split(text)])
+    except (LookupError, UnicodeEncodeError):
+        return None
+    return made if decode(made, charset) == text else None
+
+
+def _extended(text: str, first: str, others: tuple[str, ...]) -> bytes:
+    """Encode text without delimiters: in the first character set where that suffices, else part by part."""
+    out: list[bytes] = []
+    now = first
+    for part in re.findall(r"[\0-\x7f]+|[^\0-\x7f]+", text):
+        if part.isascii():
+            out.append(part.encode("ascii"))
+            continue
+        for name in dict.fromkeys((now, first, *others)):
+            try:
+                made = part.encode(name)
+            except UnicodeEncodeError:
+                continue
+            if name == now or not _DESIGNATED[name]:
+                out.append(made)
+            else:
+                out.append(_DESIGNATED[name] + made)
+                now = name
+            break
+        else:
+            part.encode(first)  # says what cannot be encoded
+    return b"".join(out)
