@@ -75,7 +75,11 @@ def marks(dataset: Dataset) -> dict[int, Planted]:
 
 
 def fill(dataset: Dataset, scene: Scene, *objects: str) -> Dataset:
-    """Set the attributes that attributes.csv lists for these objects."""
+    """Set the attributes that attributes.csv lists for these objects, and for what holds of the patient."""
+    if scene.rng("P", "trial").random() < 0.2:
+        objects += ("trial",)
+    if scene.rng("S", "child").random() < 0.15:
+        objects += ("child",)
     for row in tables.rows("attributes.csv"):
         if row["object"] not in objects:
             continue

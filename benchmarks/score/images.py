@@ -29,14 +29,17 @@ _OBJECTS = {
     "MG": ("all", "image", "xray", "mg"),
     "US": ("all", "image", "us"),
 }
+_PAIRED = {"KNEE", "HAND"}
 _REGIONS = {
-    "CT": (("51185008", "Chest"), ("818983003", "Abdomen"), ("69536005", "Head")),
-    "MR": (("12738006", "Brain"), ("72696002", "Knee"), ("41216001", "Prostate")),
-    "PT": (("38266002", "Entire body"),),
-    "CR": (("51185008", "Chest"),),
-    "DX": (("51185008", "Chest"), ("85562004", "Hand")),
-    "MG": (("76752008", "Breast"),),
-    "US": (("818983003", "Abdomen"),),
+    "CHEST": ("51185008", "Chest"),
+    "ABDOMEN": ("818983003", "Abdomen"),
+    "HEAD": ("69536005", "Head"),
+    "BRAIN": ("12738006", "Brain"),
+    "KNEE": ("72696002", "Knee"),
+    "HAND": ("85562004", "Hand"),
+    "PROSTATE": ("41216001", "Prostate"),
+    "LIVER": ("10200004", "Liver"),
+    "WHOLEBODY": ("38266002", "Entire body"),
 }
 
 
@@ -46,6 +49,8 @@ def image(scene: Scene, explicit: bool = True) -> Dataset:
     d = Dataset()
     d.SOPClassUID = SOP_CLASS[modality]
     fill(d, scene, *_OBJECTS[modality])
+    if d.get("BodyPartExamined") in _PAIRED and "ImageLaterality" not in d:
+        fill(d, scene, "paired")
     _sequences(d, scene)
     if modality in ("CT", "MR", "PT"):
         z = f"{-300 + 3 * scene.instance + 0.5:.1f}"
@@ -69,9 +74,9 @@ def image(scene: Scene, explicit: bool = True) -> Dataset:
 def _sequences(d: Dataset, scene: Scene) -> None:
     rng = scene.rng("R", "sequences")
     modality = scene.modality
-    region, meaning = rng.choice(_REGIONS[modality])
-    if modality != "MG":
-        d.AnatomicRegionSequence = [code(region, "SCT", meaning)]
+    region = _REGIONS.get(d.get("BodyPartExamined", ""))
+    if region:
+        d.AnatomicRegionSequence = [code(region[0], "SCT", region[1])]
     if rng.random() < 0.5:
         d.ProcedureCodeSequence = [code(f"P{rng.randint(100, 999)}", "99LOCAL", _meaning(scene, rng, "procedure"))]
     if rng.random() < 0.45:
@@ -171,7 +176,8 @@ def _noise(d: Dataset, scene: Scene) -> None:
     d.SamplesPerPixel = 1
     d.PhotometricInterpretation = "MONOCHROME2"
     d.Rows, d.Columns = rows, columns
-    d.BitsAllocated, d.BitsStored, d.HighBit = 16, 12, 11
+    stored = 16 if scene.modality == "PT" else 12
+    d.BitsAllocated, d.BitsStored, d.HighBit = 16, stored, stored - 1
     d.PixelRepresentation = 0
     d.add_new(0x7FE00010, "OW", values.astype("<u2").tobytes())
 
