@@ -25,7 +25,7 @@ _RANGE = r"(?P<pre>\d{1,2}\.? ?(?:\d{1,2}\. ?)?(?:-|/|\+|&|to|bis|und|and|au|al|
 
 
 def _alternatives(month: str) -> dict[str, str]:
-    """Return the spellings: name → regular expression. The first to fit counts; last are those that open with a word."""
+    """Return the spellings, name → regular expression. The first that fits counts; words come last."""
     return {
         "stamp": _BEFORE + rf"(?P<y>{_Y})(?P<m>\d\d)(?P<d>\d\d)(?P<h>[01]\d|2[0-3])(?P<mi>[0-5]\d)"
         r"(?:(?P<se>[0-5]\d)(?:\.\d{1,9})?)?(?P<z>z|[+-]\d{4})?(?!\d)",
@@ -112,9 +112,9 @@ BARE_YEAR = re.compile(
 # Words before a date that is the same for many subjects.
 CONSTANT = re.compile(
     r"(?<![^\W\d_])(?:v\b|vers|rev\b|revision|release|software|firmware|build|template|vorlage|modèle|plantilla|modello"
-    r"|sjabloon|protocol|protokol|guideline|leitlinie|calibra|kalibr|étalonn|ijking|install|manufact|herstell"
-    r"|hergestellt|fabri[ckq]|copyright|edition|ausgabe|édition|edición|edizione|editie|stand\b|approv|expir|valid from|gültig|lot\b"
-    r"|batch|charge\b)|©",
+    r"|sjabloon|protocol|protokol|guideline|leitlinie|calibra|kalibr|étalonn|ijking|install|manufact|herstell|fabri[ckq]"
+    r"|hergestellt|copyright|edition|ausgabe|édition|edición|edizione|editie|stand\b|approv|expir|valid from|gültig"
+    r"|lot\b|batch|charge\b)|©",
     re.IGNORECASE,
 )
 VERSION = re.compile(
