@@ -164,9 +164,10 @@ def _deviations(profile: Profile) -> Section:
     values = dict(spec.values)
     decided = conflicts(profile)
     rows = []
-    for tag, code, reason in spec.deviations:
+    for tag, _code, reason in spec.deviations:
         if tag not in decided:
-            what = explain.CODE_WORDS[code] + (f" to {values[tag]}" if tag in values else "")
+            _vr, decision = explain.decision_for(profile, tag)
+            what = explain.CODE_WORDS[decision.code] + (f" to {values[tag]}" if tag in values else "")
             rows.append((tag_text(tag), explain.keyword(tag), _before(tag, without), what, reason))
     if spec.keep_references:
         for tag, reason in sorted(standard.references().items()):

@@ -123,5 +123,8 @@ def _private(profile: Profile) -> Section:
 
 def _held() -> Section:
     text = "Instances that may carry text in their pixels (or in sound, or a document), and are held."
-    rows = tuple((row.rule, explain.condition(row), row.reason) for row in pixelrisk.risk_rows())
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in pixelrisk.risk_rows():
+        found.setdefault((row.rule, row.reason), []).append(explain.condition(row))
+    rows = tuple((rule, "; ".join(conditions), reason) for (rule, reason), conditions in found.items())
     return Section("What is held", (text,), table=Table(("rule", "applies to", "reason"), rows))

@@ -6,6 +6,7 @@ on each page and rows stay whole.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from html import escape
@@ -146,14 +147,20 @@ _ACTIONS = {
 def _kind(column: str, cell: str) -> str:
     if column in ("tag", "code", "CID 7050", "VR", "group"):
         return ' class="tag"'
+    if column in ("applies to", "reason"):
+        return ' class="loose"'
     kind = _ACTIONS.get(cell) or ("go" if cell.startswith("set") and column == "profile" else None)
     return f' class="{kind}"' if kind else ""
 
 
 def _cell(text: str) -> str:
-    """A cell; digests may be broken anywhere."""
-    return f"<code>{escape(text)}</code>" if len(text) == 64 and text.isalnum() else escape(text)
+    """A cell; digests may be broken anywhere, keywords of attributes between their words."""
+    if len(text) == 64 and text.isalnum():
+        return f"<code>{escape(text)}</code>"
+    return _WORD.sub("<wbr>", escape(text))
 
+
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 _STYLE = """
 :root { color-scheme: light; --ink: #1c2430; --soft: #5b6675; --line: #d5dbe3; --head: #eef2f6; --blue: #1f4e79;
@@ -176,7 +183,8 @@ thead th { background: var(--head); border-bottom: 2px solid var(--line); paddin
 thead th:first-child, tbody td:first-child { padding-left: .4rem; }
 .facts { width: auto; max-width: 52rem; }
 .facts th { font-weight: 600; color: var(--soft); white-space: nowrap; padding-right: 1.5rem; }
-code { overflow-wrap: anywhere; }
+code, .loose { overflow-wrap: anywhere; }
+.loose { min-width: 11rem; }
 code, .tag { font-family: "Source Code Pro", Consolas, "Liberation Mono", monospace; font-size: .92em; }
 .tag { white-space: nowrap; }
 .keep { color: var(--keep); font-weight: 600; white-space: nowrap; }

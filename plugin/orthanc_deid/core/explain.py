@@ -218,7 +218,8 @@ def condition(row: pixelrisk.RiskRow) -> str:
     if row.attribute:
         name = "OverlayBitPosition" if "x" in row.attribute else keyword(int(row.attribute, 16))
         tests = {"tag": "is there", "present": "has a value", "not-zero": "is not 0"}
-        parts.append(f"{name} {tests.get(row.test) or row.test + ' ' + row.value}")
+        value = row.value.replace("|", ", ") if row.test == "in" else row.value
+        parts.append(f"{name} {tests.get(row.test) or row.test + ' ' + value}")
     return " and ".join(parts)
 
 
