@@ -191,6 +191,9 @@ def test_a_day_of_the_week_stays_only_where_it_is_still_right() -> None:
     assert shift_text("Thursday, 12 March 2020", WEEKS) == "Thursday, 15 June 2017"
     assert shift_text("Do 12.03.2020", KEEP) == "*** 16.06.2017"
     assert shift_text("12.03.2020 (Do)", KEEP) == "16.06.2017 (***)"
+    assert shift_text("do, 12.03.2020", KEEP) == "***, 16.06.2017"
+    assert shift_text("CT 20200312", KEEP) == "CT 20170616"
+    assert shift_text("SO 12.03.2020", None) == "SO ***"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from orthanc_deid.core import standard
 from orthanc_deid.core.dates import (
     MASK,
     Shift,
+    dated_text,
     never_shift,
     parse_zone,
     partner_of,
@@ -294,6 +295,22 @@ def test_no_date_of_a_device_or_a_coding_scheme_moves(words: str) -> None:
     for tag, row in standard.confidentiality_table().items():
         if row.options.get("retain_longitudinal_modified_dates") == "C" and words in row.name:
             assert tag in never_shift(), row.name
+
+
+def test_dates_move_in_texts_about_the_subject_only() -> None:
+    for row in table("dated_text.csv"):
+        known = standard.attribute(int(row["tag"], 16))
+        assert known is not None and (known.keyword, known.vr) == (row["keyword"], row["vr"])
+        assert known.vr in ("LO", "SH", "ST", "LT", "UT", "UC") and row["reason"]
+    assert {0x0040A160, 0x00104000, 0x00204000} <= dated_text()
+    shared = [
+        "ProtocolName",
+        "SoftwareVersions",
+        "SeriesDescription",
+        "StudyDescription",
+        "AcquisitionProtocolDescription",
+    ]
+    assert not dated_text() & {standard.tags_by_keyword()[keyword] for keyword in shared}
 
 
 def test_pairs_are_a_date_and_the_time_on_its_day() -> None:

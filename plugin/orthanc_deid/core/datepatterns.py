@@ -128,5 +128,8 @@ def at_place(flat: str, start: int, token: str) -> re.Match[str] | None:
     if token[0].isdigit():
         return _pattern(word_first=False).match(flat, start) if _LIKELY.match(flat, start) else None
     if token.lower() in _openers() or token in "明大昭平令":
-        return _pattern(word_first=True).match(flat, start)
+        match = _pattern(word_first=True).match(flat, start)
+        # Two letters may be anything: "CT 20190301", and "so 5.3.2019" in the middle of a sentence.
+        if match is None or len(match["wd"] or "***") > 2 or token.istitle() or flat[start + 2] in ".,":
+            return match
     return None

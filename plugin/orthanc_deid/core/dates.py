@@ -16,6 +16,7 @@ from .syntax import STANDARD
 __all__ = [
     "MASK",
     "Shift",
+    "dated_text",
     "never_shift",
     "parse_zone",
     "partner_of",
@@ -35,6 +36,16 @@ def never_shift() -> frozenset[int]:
     both offsets. The Basic Profile's action holds for them.
     """
     with (STANDARD / "never_shift.csv").open(newline="", encoding="utf-8") as file:
+        return frozenset(int(row["tag"], 16) for row in csv.DictReader(file))
+
+
+@lru_cache(maxsize=1)
+def dated_text() -> frozenset[int]:
+    """Return the text attributes whose dates are about the subject: there they move, in all others they are masked.
+
+    A date in the name of a protocol or a description of a device is the same in the objects of many subjects.
+    """
+    with (STANDARD / "dated_text.csv").open(newline="", encoding="utf-8") as file:
         return frozenset(int(row["tag"], 16) for row in csv.DictReader(file))
 
 
