@@ -76,6 +76,7 @@ PASS: dict[str, Builder] = {
     "cr": cr,
     "dx": dx,
     "mg": mg,
+    "xa": xa,
     "enhanced_ct": enhanced_ct,
     "enhanced_mr": enhanced_mr,
     "enhanced_pet": enhanced_pet,
@@ -117,9 +118,8 @@ HELD: dict[str, Builder] = {
     "voice": voice,
     "video": video,
 }
-EITHER: dict[str, Builder] = {"xa": xa}
 REJECTED: dict[str, Builder] = {"dicomdir": dicomdir, "raw_data": raw_data}
-ALL: dict[str, Builder] = PASS | HELD | EITHER
+ALL: dict[str, Builder] = PASS | HELD
 
 
 def study(number: int, which: int = 1, *, slices: int = 3, rows: int = 32) -> list[Dataset]:

@@ -6,9 +6,6 @@ without values and item numbers, as a multiset.
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,26 +15,10 @@ import pytest
 from tests import builders
 from tests.codestreams import FILES
 from tests.engine import outcome
+from tests.validity import TOOL, errors
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "files"
-TOOL = shutil.which("dciodvfy")
 pytestmark = pytest.mark.skipif(TOOL is None, reason="dciodvfy (Debian package dicom3tools) is not installed")
-
-
-def errors(data: bytes, folder: Path) -> Counter[str]:
-    """dciodvfy's errors for a file, without values."""
-    file = folder / "file.dcm"
-    file.write_bytes(data)
-    assert TOOL is not None
-    done = subprocess.run([TOOL, "-new", file], capture_output=True, timeout=60, check=False)
-    found: Counter[str] = Counter()
-    for line in done.stderr.decode("utf-8", "replace").splitlines():
-        if line.startswith("Error"):
-            text = re.sub(r"\[\d+\]", "[]", line)
-            text = re.sub(r"<[^</>]*>(?= is| - (?:V|C|T)|$)", "<…>", text)
-            text = re.sub(r"(?<==) ?<?[^<>]*>?$", "…", text)
-            found[text] += 1
-    return found
 
 
 def added(data: bytes, folder: Path) -> Counter[str]:

@@ -151,6 +151,7 @@ class PlanSpec:
             options=self.options,
             deviations={tag: (code, reason) for tag, code, reason in self.deviations},
             keep_references=self.keep_references,
+            keep_documents=self.keep_encapsulated,
             keep_times=self.times == "keep",
             change_ages=self.ages is not None,
         )
@@ -168,7 +169,8 @@ class PlanSpec:
         """Whether this may be called the Basic Profile (PS3.15 section E.1.1): it keeps nothing that that removes."""
         rows = ((code, standard.table_row(tag)) for tag, code, _reason in self.deviations)
         keeps = any(row is not None and code not in ("X", "Z", "D", "SET", row.basic) for code, row in rows)
-        return not (keeps or self.keep_references or any(one.code != "X" for one in self.private))
+        kept = self.keep_references or self.keep_encapsulated
+        return not (keeps or kept or any(one.code != "X" for one in self.private))
 
     @property
     def temporal(self) -> str:

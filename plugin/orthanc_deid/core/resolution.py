@@ -36,6 +36,9 @@ CHANGES = frozenset((Act.CLEAN, Act.SHIFT, Act.AGE, Act.YEAR))
 """Acts that make a new value out of the source's."""
 
 
+ENCAPSULATED_DOCUMENT = 0x00420011
+
+
 class Decision(NamedTuple):
     """An action code and where it comes from, before Types are considered.
 
@@ -74,6 +77,7 @@ class Choices:
     deviations: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     keep_references: bool = False
     keep_times: bool = True  # with modified dates: times of day stay, only days move
+    keep_documents: bool = False  # encapsulated ones, on the profile's word
     change_ages: bool = False  # where ages are kept: under a cap, or in bands
 
 
@@ -107,6 +111,8 @@ def decide(tag: int, vr: str, *, at_root: bool, choices: Choices = BASIC) -> Dec
         return Decision("REMOVE", "pixels that nobody looks at: only those of the top level are brought over")
     if choices.keep_references and tag in standard.references():
         return Decision("K", f"profile keeps references: {standard.references()[tag]}")
+    if choices.keep_documents and at_root and tag == ENCAPSULATED_DOCUMENT:
+        return Decision("K", "profile keeps encapsulated documents")
     if group & 1:
         return Decision("REMOVE", "private")
     if group & 0xFF00 in (0x5000, 0x6000):  # planes without their data would be invalid, so the whole group goes
