@@ -65,9 +65,9 @@ def clean_value(
     """
     if not value:
         return value
-    if len(value) <= _CACHED:
-        return _cached(vr, tag, value, charset, needles, policy, shift)
-    return _clean(vr, tag, value, charset, needles, policy, shift)
+    clean = _cached if len(value) <= _CACHED else _clean
+    made = clean(vr, tag, value, charset, needles, policy, shift)
+    return value if made == value else made
 
 
 def masked_tokens(
@@ -127,6 +127,7 @@ def _clean(
         if not _tells(value, vr, tag, charset, needles):
             return value
         cleaned = [_unworthy(vr) for _ in parts]  # in another reading than its own
+    cleaned = [_shortened(vr, one, needles, policy, shift) for one in cleaned]
     if not any(map(_worthy, cleaned)):
         return None
     made = encode("\\".join(cleaned), as_read)
@@ -215,6 +216,12 @@ def _clean_text(
     if MASK in changed and (vr in _UNMASKED or not _worthy(changed)):
         return _unworthy(vr)
     return changed
+
+
+def _shortened(vr: bytes, text: str, needles: Needles, policy: TextPolicy, shift: Shift | None) -> str:
+    """Bring an untouched value of several to its length too; a number may lose its unit by that."""
+    short = _within(vr, text)
+    return text if short == text else _clean_text(vr, short, needles, policy, shift, again=True)
 
 
 def _within(vr: bytes, text: str) -> str:

@@ -100,7 +100,7 @@ def known(token: str) -> int:
 
 
 def _mixed(folded: str) -> int:
-    """Letters and digits: 3mm, T1w, b1000, C7, B30f, iDose4, 512x512; but not what looks like a number of somebody's."""
+    """Letters and digits: 3mm, T1w, b1000, C7, B30f, iDose4, 512x512; not what may be somebody's number."""
     if _MATRIX.fullmatch(folded):
         return WORD
     runs = _RUNS.findall(folded)

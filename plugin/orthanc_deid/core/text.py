@@ -29,14 +29,7 @@ def decode(raw: bytes, charset: tuple[str, ...]) -> str:
     if raw.isascii() and b"\x1b" not in raw and charset[0] not in ("iso2022_jp", "shift_jis"):
         return raw.decode("ascii")
     if b"\x1b" in raw:
-        from pydicom.charset import decode_bytes
-
-        try:
-            names = [name if name != "ascii" else "iso8859" for name in charset]
-            # pydicom leaves the escape sequence of GB 2312 in the text, as Python's codec does not know it.
-            return str(decode_bytes(raw, names, {10, 12, 13, 92, 94, 61})).replace("\x1b$)A", "")
-        except (LookupError, UnicodeError):
-            return raw.decode("latin-1")
+        return _decode_extended(raw, charset)
     encoding = charset[0] if charset[0] != "ascii" else "latin-1"
     try:
         return raw.decode(encoding, "replace")
@@ -79,6 +72,44 @@ _DESIGNATED = {
     "shift_jis": b"\x1b)I",
 }
 _DELIMITERS = re.compile(r"([\n\f\r\\^=])")
+
+
+_DESIGNATES = {sequence: name for name, sequence in _DESIGNATED.items() if sequence}
+_TWO_BYTES = {b"\x1b$B": "iso2022_jp", b"\x1b$@": "iso2022_jp", b"\x1b$(D": "iso2022_jp_2"}
+_ESCAPES = re.compile(rb"(\x1b(?:\$\)[AC]|\$\(D|\$[B@]|\([BJ]|\)I|-[A-Z]))")
+
+
+def _decode_extended(raw: bytes, charset: tuple[str, ...]) -> str:
+    """Decode a value with escape sequences (PS3.5 section 6.1.2.5): each holds until the next, or a delimiter.
+
+    A sequence that the standard does not know stays in the text as it is.
+    """
+    first = upper = charset[0] if charset[0] != "ascii" else "latin-1"
+    two_bytes = b""
+    out: list[str] = []
+    for part in _ESCAPES.split(raw):
+        if part in _TWO_BYTES:
+            two_bytes = part
+        elif _ESCAPES.fullmatch(part):
+            upper = _DESIGNATES.get(part, upper)
+            two_bytes = b"" if part[1:2] == b"(" else two_bytes
+        elif two_bytes:
+            # Signs of two bytes may hold those of delimiters, except line ends, which no set replaces.
+            signs, line_end, rest = _LINE_END.match(part).groups()  # type: ignore[union-attr]
+            out.append((two_bytes + signs).decode(_TWO_BYTES[two_bytes], "replace"))
+            if line_end:
+                two_bytes, upper = b"", first
+                out.append((line_end + rest).decode(first, "replace"))
+        else:
+            for piece in _RAW_DELIMITERS.split(part):
+                if _RAW_DELIMITERS.fullmatch(piece):
+                    upper = first
+                out.append(piece.decode(upper, "replace"))
+    return "".join(out)
+
+
+_LINE_END = re.compile(rb"([^\n\f\r]*)([\n\f\r]?)(.*)", re.DOTALL)
+_RAW_DELIMITERS = re.compile(rb"([\n\f\r\\^=])")
 
 
 def encode(text: str, charset: tuple[str, ...]) -> bytes | None:
