@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401  (before anything freezes the collector: what hooks into it then looks at referrers)
 import pytest
 
 from tests.orthancs import Orthanc, clinical_orthanc, research_orthanc

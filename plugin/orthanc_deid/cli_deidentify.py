@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from orthanc_deid.core.deidentify import Report, deidentify
+from orthanc_deid.core.encrypted import Encrypt
 from orthanc_deid.core.errors import DeidError, Quarantined, Rejected, tag_text
 from orthanc_deid.core.profile import Profile, ProfileError
 from orthanc_deid.core.sinks import FileSink
 from orthanc_deid.core.source import Source
 from orthanc_deid.core.values import Known
+from orthanc_deid.identity.envelope import EnvelopeError, encryptor, recipients
 from orthanc_deid.identity.keys import MasterKey, ProjectKeys
 from orthanc_deid.identity.pseudonyms import DEFAULT_DOMAIN
 from orthanc_deid.identity.subjects import SubjectSeen, make_subject
@@ -44,6 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="report, a line per source (default: DIR.report.jsonl)"
     )
+    parser.add_argument(
+        "--encrypt-to",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CERT",
+        help="certificate of somebody who may open what was removed, which then goes along encrypted; may be repeated",
+    )
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files, and folders with all below them")
 
 
@@ -57,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
             raise Usage("--report must not lie inside --out: it names the sources")
         sources = list(_sources(args.paths, out, report_path))
         targets = _named_after_sources(sources, out) if args.names == "source" else [None] * len(sources)
-    except (ProfileError, Usage, OSError) as error:
+        encrypt = encryptor(recipients(args.encrypt_to)) if args.encrypt_to else None
+    except (ProfileError, EnvelopeError, Usage, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     keys = _keys(args.key_file).project(args.project)
@@ -65,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         out.mkdir(parents=True, exist_ok=True)
         with _private(report_path) as report, _progress(len(sources)) as progress:
-            batch = Batch(profile, keys, out)
+            batch = Batch(profile, keys, out, encrypt)
             for (source, _), target in zip(sources, targets, strict=True):
                 batch.one(source, target, report)
                 progress()
@@ -87,6 +98,7 @@ class Batch:
     profile: Profile
     keys: ProjectKeys
     out: Path
+    encrypt: Encrypt | None = None
     outcomes: Counter[str] = field(default_factory=Counter)
     seen: dict[str, SubjectSeen] = field(default_factory=dict)
     known: dict[str, Known] = field(default_factory=dict)
@@ -122,7 +134,7 @@ class Batch:
                     known = self.known.get(identity.seen.index, Known())
                     identity = make_subject(self.keys, DEFAULT_DOMAIN, opened.facts, known)
                     plan = self.profile.plan(opened.facts.sop_class)
-                    report = deidentify(opened, plan, identity.subject, FileSink(made))
+                    report = deidentify(opened, plan, identity.subject, FileSink(made), self.encrypt)
                 except (DeidError, OSError):
                     raise
                 except Exception as error:

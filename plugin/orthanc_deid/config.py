@@ -79,6 +79,7 @@ class Project:
     incomplete: Literal["release-rest", "hold"]
     pseudonyms: Literal["keyed"]
     domains: Mapping[str, str]
+    encrypt_to: tuple[Path, ...] = ()
 
     def domain(self, remote_aet: str | None) -> str:
         """Return the identity domain of what an AE title sent (None: it came by REST)."""
@@ -98,6 +99,7 @@ class Project:
             "Incomplete": self.incomplete,
             "Pseudonyms": self.pseudonyms,
             "Domains": dict(self.domains),
+            "EncryptTo": [path.name for path in self.encrypt_to],
         }
 
 
@@ -192,6 +194,9 @@ def _project(name: str, model: ProjectSection, profiles: Path, load: bool, error
             errors.append(f"{path}.Domains.{title}: not an AE title")
         if not domain.strip():
             errors.append(f"{path}.Domains.{title}: must not be empty")
+    certificates = tuple(Path(text).absolute() for text in model.encrypt_to)
+    for place, certificate in enumerate(certificates):
+        errors += [f"{path}.EncryptTo[{place}]: {fault}" for fault in _unusable(certificate)]
     return Project(
         name=name,
         profile_path=file,
@@ -205,7 +210,19 @@ def _project(name: str, model: ProjectSection, profiles: Path, load: bool, error
         incomplete=model.incomplete,
         pseudonyms=model.pseudonyms,
         domains={"*": DEFAULT_DOMAIN, **model.domains},
+        encrypt_to=certificates,
     )
+
+
+def _unusable(certificate: Path) -> list[str]:
+    """Return what keeps a recipient's certificate from being used."""
+    from orthanc_deid.identity import envelope  # here: most configurations have no recipients, and it takes time
+
+    try:
+        envelope.recipients([certificate])
+    except envelope.EnvelopeError as error:
+        return [str(error)]
+    return []
 
 
 def _profile(path: str, name: str, profiles: Path, load: bool, errors: list[str]) -> tuple[Path, Profile | None]:

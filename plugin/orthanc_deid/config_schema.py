@@ -98,6 +98,11 @@ class ProjectSection(Section):
         default_factory=lambda: {"*": DEFAULT_DOMAIN},
         description="Identity domain by calling AE title, `*`: the others. Equal ids of two domains are two subjects.",
     )
+    encrypt_to: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list,
+        description="Certificates (PEM files, RSA) of those who may open what was removed: it goes along, encrypted, "
+        "in each output. Empty: nothing goes along. Whoever has a recipient's key can re-identify the outputs.",
+    )
 
 
 class DeidSection(Section):

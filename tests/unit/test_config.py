@@ -221,7 +221,7 @@ def test_every_key_of_the_contract_is_described() -> None:
     rows = {row.key: row for row in Config.describe()}
     outer = {"Python", "Service", "Database", "KeyFile", "Profiles", "Workers", "Projects"}
     inner = {"Profile", "Match", "Destinations", "KeepResearchCopy", "KeepOriginal", "Release", "QuietSeconds"}
-    inner |= {"Incomplete", "Pseudonyms", "Domains"}
+    inner |= {"Incomplete", "Pseudonyms", "Domains", "EncryptTo"}
     assert set(rows) == outer | {f"Projects.<name>.{key}" for key in inner}
     assert all(row.default and row.meaning.endswith(".") for row in rows.values())
     assert rows["Projects.<name>.Release"].default == "study"

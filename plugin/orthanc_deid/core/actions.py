@@ -19,7 +19,7 @@ from .dummies import dummy_value
 from .errors import Quarantined
 from .plan import Act, Node, Plan, Rule
 from .resolution import CHANGES
-from .source import Segment, Source
+from .source import BULK_BYTES, Segment, Source
 from .standard import uid_constants
 from .syntax import Numbers
 from .text import encodings
@@ -218,6 +218,7 @@ class Rewriter:
     forced: frozenset[tuple[int, int]] = frozenset()
     changer: Changer = field(default_factory=Changer)
     changes: list[Change] = field(default_factory=list)
+    removed: list[bytes] | None = None  # elements of the top level that do not stay as they are, where wanted
     kept: KeptValues = field(default_factory=lambda: ([], [], [], []))
     harvest: Harvest = field(default_factory=Harvest)
     uids: dict[str, str] = field(default_factory=dict)
@@ -293,6 +294,8 @@ class Rewriter:
             if run >= 0:
                 out.append(buf[run:run_end])
                 run = -1
+            if self.removed is not None and tag not in PIXELS and end - pos <= BULK_BYTES:
+                self.removed.append(buf[pos:end] if end <= size else self.source.read(base + pos, end - pos))
             if new.__class__ is bytes:
                 if new:
                     out.append(new)

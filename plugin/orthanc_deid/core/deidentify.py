@@ -6,10 +6,11 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import markers, pixels
+from . import encrypted, markers, pixels
 from .actions import Piece, Rewriter
 from .changes import changer
 from .dates import parse_zone
+from .encrypted import Encrypt
 from .errors import Quarantined
 from .pixelrisk import refuse
 from .plan import Act, Plan
@@ -56,8 +57,10 @@ class Report:
     harvested: Known = field(default=NOTHING_KNOWN, repr=False)
 
 
-def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink) -> Report:
+def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink, encrypt: Encrypt | None = None) -> Report:
     """Write the de-identified instance to `sink` and report on it.
+
+    With `encrypt`, what was removed goes along, encrypted, in the Encrypted Attributes Sequence.
 
     Raises Quarantined with a reason; what the sink took by then is to be thrown away. The result is the same for the
     same source, plan and subject, whenever and wherever it is made.
@@ -93,6 +96,13 @@ def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink) -> Repo
         known = merged
     else:
         raise Quarantined("value-left", "values of the subject's stand in what is kept", hits[0][1] if hits else None)
+
+    if encrypt is not None:
+        rewriter = Rewriter(source, plan, key, pseudonym, marks, dict(replaced), forced, change, removed=[])
+        rewriter.run()
+        marks = sorted([*marks, (encrypted.SEQUENCE, encrypted.sequence(rewriter.removed or [], source, encrypt))])
+        rewriter = Rewriter(source, plan, key, pseudonym, marks, dict(replaced), forced, change)
+        pieces = rewriter.run()
 
     verifier = Verifier(plan, source.syntax, pseudonym, key, rewriter.uids, change, rewriter.changes)
     verifier.check(source, pieces, dict(marks), needles, rewriter.uids, rewriter.kept)

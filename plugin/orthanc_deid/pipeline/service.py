@@ -284,6 +284,7 @@ class Service:
                     project.profile_path,
                     self._shared.keys[name],
                     dict(project.domains),
+                    project.encrypt_to,
                 )
                 for name, project in self.config.projects.items()
             },

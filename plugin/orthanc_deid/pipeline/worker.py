@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from orthanc_deid.core.deidentify import deidentify
+from orthanc_deid.core.encrypted import Encrypt
 from orthanc_deid.core.errors import DeidError, Quarantined, Rejected
 from orthanc_deid.core.markers import mark
 from orthanc_deid.core.profile import Profile
 from orthanc_deid.core.sinks import FileSink
 from orthanc_deid.core.source import Source
 from orthanc_deid.core.values import Known
+from orthanc_deid.identity.envelope import EnvelopeError, encryptor, recipients
 from orthanc_deid.identity.keys import ProjectKeys
 from orthanc_deid.identity.subjects import SubjectSeen, make_subject
 from orthanc_deid.identity.vault import Ref, Vault
@@ -50,6 +52,7 @@ class ProjectSetup:
     profile: Path
     keys: ProjectKeys
     domains: dict[str, str]
+    encrypt_to: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,7 @@ class Worker:
         self._client = OrthancClient(setup.orthanc_url, setup.authorization, setup.ca)
         self._outbox = Outbox(setup.outbox)
         self._profiles: dict[str, Profile] = {}
+        self._encrypt: dict[str, Encrypt] = {}
         self._known: dict[tuple[str, str], Knowledge] = {}
         self._asked: set[tuple[str, str]] = set()
 
@@ -219,6 +223,8 @@ class Worker:
             return Done(item.row, "quarantined", refusal.reason, refusal.tag, {"detail": refusal.detail})
         except MemoryError:
             return Done(item.row, "quarantined", "too-large")
+        except EnvelopeError:
+            return Done(item.row, "quarantined", "recipient", findings={"detail": "a certificate cannot be used"})
         except OSError as error:
             return Done(item.row, "wait", "disk", findings={"errno": error.errno})
         except Exception as error:  # a fault of ours: the instance is parked, and only the kind of fault is told
@@ -242,7 +248,7 @@ class Worker:
         part: Path | None = name
         try:
             sink = _Sink(file)
-            report = deidentify(source, plan, subject, sink)
+            report = deidentify(source, plan, subject, sink, self._encryptor(setup))
             if dry:
                 return Done(item.row, "ready", findings={"actions": dict(report.counts)})
             digest, size = sink.digest()
@@ -289,6 +295,15 @@ class Worker:
         if profile is None:
             profile = self._profiles[setup.name] = Profile.load(setup.profile)
         return profile
+
+    def _encryptor(self, setup: ProjectSetup) -> Encrypt | None:
+        """Return what encrypts for the project's recipients, None where it has none."""
+        if not setup.encrypt_to:
+            return None
+        if setup.name not in self._encrypt:
+            # Here and not in the service: a certificate that has run out by now parks what comes, and harms no other.
+            self._encrypt[setup.name] = encryptor(recipients(setup.encrypt_to))
+        return self._encrypt[setup.name]
 
     def _domain(self, setup: ProjectSetup, instance: str) -> str:
         if len(setup.domains) == 1:
