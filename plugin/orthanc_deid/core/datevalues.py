@@ -59,7 +59,7 @@ def _placeholders() -> frozenset[date]:
 
 def real_date(year: int, month: int, day: int) -> date | None:
     """Return the date, None where the calendar has none such, or where it stands for no date."""
-    if not 1901 <= year <= 2100:
+    if not 1901 <= year <= 2099:
         return None
     try:
         found = date(year, month, day)
