@@ -157,7 +157,11 @@ class Reference:
                     return self._pixels(element)
                 if rule.vr == "UI" and tag not in CODING_UIDS and not _standard(_bytes(element)):
                     return self._uid(dataset, element)
-                return element if self._may_stay(element, rule, charset) else self._on_hit(rule)
+                if not self._may_stay(element, rule, charset):
+                    return self._on_hit(rule)
+                if element.VR != rule.vr and element.VR in TEXT and rule.vr in TEXT:
+                    return self._raw(tag, rule.vr, _bytes(element))
+                return element
         raise NotImplementedError(rule.act)
 
     def _sequence(

@@ -354,6 +354,9 @@ class Rewriter:
                         return None
                 elif check is not None and check(value := buf[start:stop]) and (base, begin) not in self.forced:
                     self.kept[kind].append(((base, begin), tag, own_vr, value, charset))
+                    if vr != own_vr and vr in TEXT_VRS and own_vr in TEXT_VRS:
+                        # Text under the VR that it should have had: readers decode it by what stands there.
+                        return encode.element(walker.numbers, walker.explicit, tag, own_vr, value)
                     return None
             self.cleaned += 1
             if own_vr == b"UI" and start < stop <= len(buf) and (base, begin) not in self.forced:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .ages import Ages, change_age
-from .dates import Shift, partner_of, shift_value, whole_weeks, year_value
-from .descriptors import TextPolicy, clean_value
+from .dates import Shift, dated_text, partner_of, shift_value, whole_weeks, year_value
+from .descriptors import NO_POLICY, TextPolicy, clean_value
 from .plan import Act, PlanSpec, Rule
 from .values import NOTHING_KNOWN, Needles
 from .walk import Element
 
 NO_SHIFT = Shift(0, 0, "keep", None)
-_WORDLESS = TextPolicy(frozenset(), frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +19,9 @@ class Changer:
     """What the changes of one instance depend on: its subject, its profile, and its time zone."""
 
     shift: Shift = NO_SHIFT
-    text_shift: Shift | None = None  # dates in text are moved by it; None: they are masked
+    text_shift: Shift | None = None  # dates in text about the subject are moved by it; None: all are masked
     ages: Ages | None = None
-    policy: TextPolicy = _WORDLESS
+    policy: TextPolicy = NO_POLICY
     needles: Needles = NOTHING_KNOWN.needles
 
     def change(
@@ -31,7 +30,8 @@ class Changer:
         """Return the new value, unpadded, or the very same object where nothing has to change; None where nothing of it
         may stay. `partner` is the time that belongs to a date."""
         if rule.act is Act.CLEAN:
-            return clean_value(vr, rule.tag, value, charset, self.needles, self.policy, self.text_shift)
+            shift = self.text_shift if rule.tag in dated_text() else None
+            return clean_value(vr, rule.tag, value, charset, self.needles, self.policy, shift)
         if rule.act is Act.SHIFT:
             return shift_value(vr, value, self.shift, partner)
         if rule.act is Act.AGE:

@@ -13,9 +13,9 @@ from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from orthanc_deid.core import standard
+from orthanc_deid.core import lexicon, standard
 from orthanc_deid.core.ages import Ages
-from orthanc_deid.core.descriptors import TextPolicy
+from orthanc_deid.core.descriptors import NO_POLICY, TextPolicy
 from orthanc_deid.core.dummies import dummy_value
 from orthanc_deid.core.errors import Quarantined
 from orthanc_deid.core.private import Place, SafeElement, safe_elements
@@ -40,8 +40,6 @@ SEMANTICS = 2
 Codes = tuple[tuple[int, str], ...]
 """Action codes by tag, of one kind of content item; hashable."""
 NO_CODES: Mapping[int, str] = {}
-NO_WORDS = TextPolicy(frozenset(), frozenset())
-"""The words of the shipped lists, and no decisions of a profile's."""
 
 _REMEMBERED = 20_000  # rules per node: far more than the dictionary has, but bounded where an input invents tags
 _DUMMY_DEPTH = 6  # sequences within a made-up item; the deepest that any IOD demands is 3
@@ -132,12 +130,12 @@ class PlanSpec:
     keep_references: bool = False
     keep_encapsulated: bool = False
     keep_raw_data: bool = False
-    text: TextPolicy = NO_WORDS
+    text: TextPolicy = NO_POLICY
 
     @property
     def digest(self) -> str:
         """SHA-256 in hex over tables and choices: equal digests treat every instance alike."""
-        text = [sorted(self.text.allow), sorted(self.text.deny)]
+        text = [sorted(self.text.allow), sorted(self.text.deny), lexicon.digest() if self.cleans else ""]
         ingredients = [SEMANTICS, standard.digest(), self.edition, sorted(self.options), self.deviations, self.values]
         ingredients += [[astuple(one) for one in self.private], self.times, self.whole_weeks]
         ingredients += [astuple(self.ages) if self.ages else None, self.keep_references]
@@ -240,6 +238,8 @@ class _Compiler:
         self._private = {(one.group, one.creator, one.element): one for one in spec.private}
         self._keeps_private = "retain-safe-private" in spec.options or bool(spec.private)
         self._context = standard.iod_context(iod)
+        # Common Instance Reference lists what is referred to: without the references it would list nothing.
+        self._lists_references = iod in standard.iods_listing_references()
         self._nodes: dict[tuple[int, int, Codes], Node] = {}
         self._generic = standard.Context()
         self._contents: dict[int, standard.Context] = {}  # of content items where the IOD knows none
@@ -362,6 +362,8 @@ class _Compiler:
         is_sequence = vr == "SQ"
         type_, module = self._type(tag, context, at_root=at_root)
         decision = decide(tag, vr, at_root=at_root, choices=self._choices)
+        if decision.code.endswith("U*") and self._lists_references:
+            decision = Decision("U", f"{decision.source}, as the IOD lists the references elsewhere")
         if tag in own:
             decision = Decision(own[tag], "content item (E.3.4-1 or by its Value Type)")
         act = act_for(decision.code, type_, is_sequence=is_sequence)

@@ -144,6 +144,7 @@ class Profile:
             text=_text(content.get("text", {}), errors),
         )
         errors += _conflicts(spec)
+        errors += _undone(spec)
         if errors:
             raise ProfileError(source, errors)
         return cls(spec, **texts)
@@ -268,6 +269,16 @@ def _conflicts(spec: PlanSpec) -> Iterator[str]:
             keyword = entry.keyword if entry is not None else row.name
             said = ", ".join(f"{name} {code}" for name, code in codes.items())
             yield f"attributes: {keyword} {tag_text(tag)} has to be decided about, since options disagree: {said}"
+
+
+def _undone(spec: PlanSpec) -> Iterator[str]:
+    """What one part of a profile promises and another undoes."""
+    birth = {tag: code for tag, code, _reason in spec.deviations}.get(_BIRTH_DATE)
+    if spec.ages is not None and birth in ("K", "SHIFT", "YEAR"):
+        yield "ages: of no use while PatientBirthDate stays: the age at the study could be counted from it"
+
+
+_BIRTH_DATE = 0x00100030
 
 
 Deviations = tuple[list[tuple[int, str, str]], list[tuple[int, str]], list[PrivateChoice]]

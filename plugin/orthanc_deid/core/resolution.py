@@ -54,6 +54,7 @@ class Decision(NamedTuple):
 _SAFE_VRS = frozenset(("AT", "CS", "DS", "FD", "FL", "IS", "OD", "OF", "OL", "OV", "SL", "SS", "SV", "UL", "US", "UV"))
 TEXT = frozenset(("LO", "LT", "SH", "ST", "UC", "UT"))
 """VRs of text that can be cleaned word by word."""
+_CODE_MEANING = 0x00080104
 _PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 # Groups of messages, file meta information, directories and streams, never of a data set (PS3.5 section 7.1).
 _FOREIGN_GROUPS = frozenset((0x0000, 0x0002, 0x0004, 0x0006, 0xFFFE))
@@ -175,6 +176,8 @@ def _outside_table(tag: int, vr: str, choices: Choices) -> Decision:
         return Decision("X", f"drop list: {standard.drop_list()[tag]}")
     if vr in _SAFE_VRS:
         return Decision("K", f"not in E.1-1, VR {vr}")
+    if tag == _CODE_MEANING and "clean-descriptors" in choices.options:
+        return Decision("C", "clean-descriptors: what senders write beside a code is text")
     if tag in standard.keep_list():
         return Decision("K", f"keep list: {standard.keep_list()[tag]}")
     if vr in TEXT and "clean-descriptors" in choices.options:

@@ -337,6 +337,14 @@ def _modules_of_iods() -> dict[str, list[str]]:
     return table
 
 
+@lru_cache(maxsize=1)
+def iods_listing_references() -> frozenset[str]:
+    """IODs whose Common Instance Reference module (PS3.3 C.12.2) is mandatory, or depends on references in them."""
+    return frozenset(
+        iod for iod, module, usage in rows("iods.csv") if module == "common-instance-reference" and usage in ("M", "C")
+    )
+
+
 @lru_cache(maxsize=64)
 def iod_context(iod: str) -> Context:
     """Types of an IOD's attributes: for each place the strictest of all modules that give the attribute there.
