@@ -21,7 +21,10 @@ def find(kept: KeptValues, needles: Needles, uids: Collection[str]) -> list[Kept
     found: they are only compared with the source's UIDs.
     """
     words, numbers, constants, binary = kept
-    hits = [one for one in binary if one[1] not in identifying() and needles.in_bytes(one[3], uids)]
+    # Private numbers are many and short: one look at all of them says whether to look at each.
+    hits: list[Kept] = []
+    if binary and (len(binary) == 1 or needles.in_bytes(_side_by_side(binary), uids)):
+        hits = [one for one in binary if one[1] not in identifying() and needles.in_bytes(one[3], uids)]
     spread = b"\\".join([one[3] for one in numbers]).replace(b" ", b"").replace(b"\0", b"").split(b"\\")
     if needles.in_numbers(spread):
         hits += [one for one in numbers if needles.hit(one[3].decode("latin-1"), "DS", one[1])]
@@ -43,6 +46,11 @@ def find(kept: KeptValues, needles: Needles, uids: Collection[str]) -> list[Kept
             return hits
     sought = [uid.encode("latin-1") for uid in uids if len(uid) >= 8]
     return hits + [one for one in suspects if _tells(one, needles, sought)]
+
+
+def _side_by_side(binary: list[Kept]) -> bytes:
+    """Join values so that nothing is found that is not in one of them: kept apart, and each at an even position."""
+    return b"\xff\xff".join([one[3] if len(one[3]) % 2 == 0 else one[3] + b"\xff" for one in binary])
 
 
 def _tells(one: Kept, needles: Needles, uids: list[bytes]) -> bool:
