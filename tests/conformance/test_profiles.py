@@ -9,9 +9,11 @@ import subprocess
 import sys
 from datetime import date
 from functools import cache
+from pathlib import Path
 
 import jsonschema
 import pytest
+from orthanc_deid import validity
 from orthanc_deid.core import standard
 from orthanc_deid.core.conformance import statement
 from orthanc_deid.core.conformance_view import as_html, as_text
@@ -291,3 +293,24 @@ def test_radiotherapy_moves_by_whole_weeks_and_removes_dates_of_the_device() -> 
 
 def day(value: str) -> date:
     return date(int(value[:4]), int(value[4:6]), int(value[6:8]))
+
+
+@pytest.mark.skipif(validity.tool() is None, reason="dciodvfy (Debian package dicom3tools) is not installed")
+@pytest.mark.parametrize("name", NAMES)
+def test_no_profile_adds_an_error_to_any_object(name: str, tmp_path: Path) -> None:
+    pairs = []
+    for kind, build in builders.PASS.items():
+        data = builders.to_bytes(build())
+        source, output = tmp_path / f"{kind}.before", tmp_path / f"{kind}.after"
+        source.write_bytes(data)
+        output.write_bytes(deidentify(data, profile=shipped(name)))
+        pairs.append((source, output))
+    tool = validity.tool()
+    assert tool is not None
+    added = {
+        source.stem: errors
+        for (source, _output), compared in zip(pairs, validity.compare(tool, pairs), strict=True)
+        if compared.before is not None
+        and (errors := [one for one in compared.added if one.level == "Error"] or compared.after is None)
+    }
+    assert added == {}
