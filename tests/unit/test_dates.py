@@ -11,6 +11,7 @@ from orthanc_deid.core.dates import (
     MASK,
     Shift,
     dated_text,
+    dateless,
     never_shift,
     parse_zone,
     partner_of,
@@ -262,6 +263,16 @@ def test_constants_are_rows_of_the_table_that_would_move() -> None:
         assert (known.keyword, known.vr) == (row["keyword"], row["vr"])
         assert row["reason"]
     assert len(never_shift()) == len(table("never_shift.csv"))
+
+
+def test_what_may_stay_beside_moved_dates_says_nothing_of_the_day() -> None:
+    names = {entry.keyword for tag in dateless() if (entry := standard.attribute(tag)) is not None}
+    assert (
+        {"ContextGroupVersion", "TemplateVersion", "DateOfInstallation"}
+        <= names
+        <= {entry.keyword for tag in never_shift() if (entry := standard.attribute(tag)) is not None}
+    )
+    assert not any("Calibration" in name or "Source" in name or "Timezone" in name for name in names)
 
 
 def test_every_attribute_that_the_table_moves_is_movable_or_a_constant() -> None:

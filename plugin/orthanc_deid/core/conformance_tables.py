@@ -42,7 +42,7 @@ def sections(profile: Profile) -> Iterator[Section]:
         text = (
             "Dates that never move by the subject's offset, since they would tell it. The Basic Profile's action holds."
         )
-        reasons = {int(tag, 16): reason for tag, _keyword, _vr, reason in standard.rows("never_shift.csv")}
+        reasons = {int(tag, 16): reason for tag, _keyword, _vr, reason, _stay in standard.rows("never_shift.csv")}
         yield _list("Dates that never move", text, reasons)
     if "clean-graphics" in profile.options:
         text = "What Clean Graphics does beyond its column in Table E.1-1."

@@ -17,6 +17,7 @@ __all__ = [
     "MASK",
     "Shift",
     "dated_text",
+    "dateless",
     "never_shift",
     "parse_zone",
     "partner_of",
@@ -37,6 +38,17 @@ def never_shift() -> frozenset[int]:
     """
     with (STANDARD / "never_shift.csv").open(newline="", encoding="utf-8") as file:
         return frozenset(int(row["tag"], 16) for row in csv.DictReader(file))
+
+
+@lru_cache(maxsize=1)
+def dateless() -> frozenset[int]:
+    """Return those of `never_shift` that a profile may keep beside moved dates.
+
+    They are years older than most examinations, or published. The others are not: a device is calibrated every day or
+    month, so the true date of its last calibration, kept beside a moved date of the study, would tell the offset.
+    """
+    with (STANDARD / "never_shift.csv").open(newline="", encoding="utf-8") as file:
+        return frozenset(int(row["tag"], 16) for row in csv.DictReader(file) if row["may_stay"] == "Y")
 
 
 @lru_cache(maxsize=1)
