@@ -314,3 +314,74 @@ def test_no_profile_adds_an_error_to_any_object(name: str, tmp_path: Path) -> No
         and (errors := [one for one in compared.added if one.level == "Error"] or compared.after is None)
     }
     assert added == {}
+
+
+SAFE = (
+    "SpecificCharacterSet ImageType SOPClassUID Modality Manufacturer ManufacturerModelName BodyPartExamined "
+    "SliceThickness KVP DataCollectionDiameter SoftwareVersions ReconstructionDiameter DistanceSourceToDetector "
+    "DistanceSourceToPatient GantryDetectorTilt TableHeight RotationDirection ExposureTime XRayTubeCurrent Exposure "
+    "FilterType GeneratorPower FocalSpots ConvolutionKernel PatientPosition SingleCollimationWidth "
+    "TotalCollimationWidth TableSpeed TableFeedPerRotation SpiralPitchFactor DataCollectionCenterPatient "
+    "ReconstructionTargetCenterPatient ExposureModulationType EstimatedDoseSaving CTDIvol SeriesNumber "
+    "AcquisitionNumber InstanceNumber ImagePositionPatient ImageOrientationPatient PositionReferenceIndicator "
+    "SliceLocation SamplesPerPixel PhotometricInterpretation Rows Columns PixelSpacing BitsAllocated BitsStored "
+    "HighBit PixelRepresentation SmallestImagePixelValue LargestImagePixelValue PixelPaddingValue WindowCenter "
+    "WindowWidth RescaleIntercept RescaleSlope RescaleType LossyImageCompression"
+)
+NOT_SAFE = (
+    "InstitutionName InstitutionAddress ReferringPhysicianName ImageComments ProcedureCodeSequence "
+    "RequestedProcedureCodeSequence RequestAttributesSequence DateOfLastCalibration TimeOfLastCalibration "
+    "PatientBirthDate"
+)
+CLEANED = "StudyDescription SeriesDescription DerivationDescription ProtocolName RequestedProcedureDescription"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        (SAFE, {Act.KEEP}),
+        (CLEANED, {Act.CLEAN}),
+        (NOT_SAFE, GONE),
+        ("FrameOfReferenceUID IrradiationEventUID StudyInstanceUID", {Act.UID}),
+    ],
+    ids=["safe", "cleaned", "not-safe", "uids"],
+)
+def test_age_bands_treat_attributes_as_the_two_stage_process_judged_them(
+    keywords: list[str], expected: set[Act]
+) -> None:
+    root = shipped("ct-research-age-bands").plan("1.2.840.10008.5.1.4.1.1.2").root
+    tags = standard.tags_by_keyword()
+    assert [word for word in keywords.split() if root[tags[word]].act not in expected] == []
+
+
+def test_uptake_can_be_measured_as_before() -> None:
+    source = builders.pt()
+    output = made("research", source)
+    before, after = (one.RadiopharmaceuticalInformationSequence[0] for one in (source, output))
+    for keyword_ in ("RadionuclideTotalDose", "RadionuclideHalfLife", "RadiopharmaceuticalStartTime"):
+        assert after[keyword_].value == before[keyword_].value
+    for keyword_ in ("PatientWeight", "SeriesTime", "AcquisitionTime", "DecayCorrection", "Units", "RescaleSlope"):
+        assert output[keyword_].value == source[keyword_].value
+    assert day(output.SeriesDate) - day(source.SeriesDate) == day(output.AcquisitionDate) - day(source.AcquisitionDate)
+    assert output.PixelData == source.PixelData
+
+
+def test_research_text_stays_whole_and_the_patients_goes() -> None:
+    source = builders.ct(rows=8, columns=8)
+    source.SeriesDescription = "CT CHEST W CONTRAST 1.0 B30f"
+    source.ProtocolName = f"Abdomen {source.PatientName.family_name}"
+    output = made("research", source)
+    assert output.SeriesDescription == source.SeriesDescription
+    assert output.ProtocolName == "Abdomen ***"
+
+
+def test_research_keeps_the_reference_to_the_planning_image() -> None:
+    source = builders.ct(rows=8, columns=8)
+    other = builders.ct(builders.origin(1, 1, 1, 2), rows=8, columns=8)
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = other.SOPClassUID, other.SOPInstanceUID
+    source.ReferencedImageSequence = [item]
+    assert made("research", source).ReferencedImageSequence[0].ReferencedSOPInstanceUID == (
+        made("research", other).SOPInstanceUID
+    )
+    assert "ReferencedImageSequence" not in made("basic", source)
