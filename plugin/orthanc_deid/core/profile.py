@@ -15,7 +15,7 @@ from typing import Any
 
 from orthanc_deid.core import standard
 from orthanc_deid.core.ages import Ages
-from orthanc_deid.core.dates import never_shift
+from orthanc_deid.core.dates import dateless, never_shift
 from orthanc_deid.core.descriptors import TextPolicy
 from orthanc_deid.core.errors import tag_text
 from orthanc_deid.core.plan import Plan, PlanSpec, PrivateChoice, compile_plan
@@ -276,9 +276,16 @@ def _undone(spec: PlanSpec) -> Iterator[str]:
     birth = {tag: code for tag, code, _reason in spec.deviations}.get(_BIRTH_DATE)
     if spec.ages is not None and birth in ("K", "SHIFT", "YEAR"):
         yield "ages: of no use while PatientBirthDate stays: the age at the study could be counted from it"
+    if MODIFIED_DATES not in spec.options:
+        return
+    for tag, code, _reason in spec.deviations:
+        entry = standard.attribute(tag)
+        dated = entry is not None and (entry.vr in ("DA", "DT") or tag == _TIMEZONE)
+        if dated and code in ("K", "YEAR") and tag not in dateless():
+            yield f"attributes: {tag_text(tag)} would tell how far dates were moved, if its date or year stayed"
 
 
-_BIRTH_DATE = 0x00100030
+_BIRTH_DATE, _TIMEZONE = 0x00100030, 0x00080201
 
 
 Deviations = tuple[list[tuple[int, str, str]], list[tuple[int, str]], list[PrivateChoice]]
