@@ -138,8 +138,10 @@ def _address(scene: Scene, rng: Random, whose: str) -> Planted:
     )
 
 
-def _name(scene: Scene, parts: tuple[str, str]) -> Planted:
-    return Planted((Piece(parts[0], "institution"), Piece(f" {parts[1]}", "")))
+def institution(scene: Scene) -> Planted:
+    """The name of the patient's hospital, of which only its own part identifies it."""
+    name, kind = scene.patient.institution
+    return Planted((Piece(name, "institution"), Piece(f" {kind}", "")))
 
 
 def _time(rng: Random) -> str:
@@ -183,7 +185,7 @@ _MADE: dict[str, Callable[[Scene, Random, str, str], Any]] = {
     "accession": lambda s, r, a, vr: s.study.accession,
     "manufacturer": lambda s, r, a, vr: s.study.vendor,
     "model": lambda s, r, a, vr: r.choice(_MODELS[s.study.vendor]),
-    "institution": lambda s, r, a, vr: _name(s, s.patient.institution),
+    "institution": lambda s, r, a, vr: institution(s),
     "institution_address": lambda s, r, a, vr: _address(s, r, "hospital"),
     "address": lambda s, r, a, vr: _address(s, r, a),
     "department": lambda s, r, a, vr: f"{_maker(s, r).word('town_end')} Radiology",
@@ -193,7 +195,7 @@ _MADE: dict[str, Callable[[Scene, Random, str, str], Any]] = {
     "text": lambda s, r, a, vr: text(s, r, a, vr),
     "patient_name": lambda s, r, a, vr: s.patient.person.pn,
     "patient_id": lambda s, r, a, vr: s.patient.patient_id,
-    "issuer": lambda s, r, a, vr: _name(s, s.patient.institution),
+    "issuer": lambda s, r, a, vr: institution(s),
     "birth_date": lambda s, r, a, vr: s.patient.birth,
     "sex": lambda s, r, a, vr: s.patient.sex,
     "insurance": lambda s, r, a, vr: [code("1", "99LOCAL", research(f"{s.patient.insurance} Health"), "name")],

@@ -8,7 +8,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from benchmarks.score import burned, private
-from benchmarks.score.attributes import Scene, code, fill, plant, text
+from benchmarks.score.attributes import Scene, code, fill, institution, plant, text
 from benchmarks.score.planting import PLAIN, Piece, Planted, research
 
 SOP_CLASS = {
@@ -94,6 +94,8 @@ def _sequences(d: Dataset, scene: Scene) -> None:
         d.OtherPatientIDsSequence = [other]
     if rng.random() < 0.2:
         d.ReferringPhysicianIdentificationSequence = [_physician(scene)]
+    if rng.random() < 0.3:
+        d.ContributingEquipmentSequence = [_equipment(scene)]
     if modality in ("CT", "MR") and scene.instance > 1:
         first = scene.uids(scene, "instance", instance=1)
         if rng.random() < 0.6:
@@ -128,6 +130,15 @@ def _physician(scene: Scene) -> Dataset:
         code("4711", "99LOCAL", research(person.written[0]), "name"),
     ]
     item.InstitutionName = " ".join(scene.patient.institution)
+    return item
+
+
+def _equipment(scene: Scene) -> Dataset:
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [code("109101", "DCM", "Acquisition Equipment")]
+    item.Manufacturer = scene.study.vendor
+    plant(item, "InstitutionName", institution(scene))
+    item.StationName = scene.patient.town[:12].upper() + "1"
     return item
 
 

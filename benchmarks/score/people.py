@@ -111,6 +111,9 @@ class Maker:
         return self.digits(self.rng.choice((7, 8, 10)))
 
     def accession(self) -> str:
+        if self.rng.random() < 0.15:
+            day = f"20{self.rng.randint(10, 22)}{self.rng.randint(1, 12):02}{self.rng.randint(1, 28):02}"
+            return f"{day}E{self.digits(6)}"
         return self.rng.choice(("", "A", "CT", "RAD-", "ACC")) + self.digits(self.rng.choice((8, 9, 10)))
 
     def phone(self) -> str:
@@ -199,10 +202,13 @@ ROLES = (
 )
 
 
-def make_person(rng: Random, locale: Locale) -> Person:
-    """Invent a name."""
+def make_person(rng: Random, locale: Locale, known: bool = False) -> Person:
+    """Invent a name. Of people that attributes name (`known`), the family name may be a common one, or a word."""
     if not locale.ideographic:
         maker = Maker(rng, locale)
+        common = [row["family"] for row in tables.rows("words/common_names.csv") if row["locale"] == locale.name]
+        if known and common and rng.random() < 0.4:
+            return Person(rng.choice(common[0].split("|")), maker.given(), "")
         middle = rng.choice(("", "", maker.given()))
         given = maker.given()
         return Person(maker.family(), given, middle if middle != given else "")
@@ -217,7 +223,7 @@ def make_patient(seed: str, number: int) -> Patient:
     every = locales()
     locale = every[rng.choices(range(len(every)), [weight for _, weight in every])[0]][0]
     maker = Maker(rng, locale)
-    person = make_person(rng, locale)
+    person = make_person(rng, locale, known=True)
     if locale.name == "en" and rng.random() < 0.2:
         # A name that is a word: the own one of a patient must be found, where a list of names would not help.
         chosen = rng.choice(tables.rows("words/word_names.csv"))
@@ -241,5 +247,5 @@ def make_patient(seed: str, number: int) -> Patient:
         institution=maker.institution(),
         hospital_street=maker.street(),
     )
-    patient.people.update({role: make_person(rng, locale) for role in ROLES})
+    patient.people.update({role: make_person(rng, locale, known=True) for role in ROLES})
     return patient

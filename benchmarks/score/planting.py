@@ -243,4 +243,4 @@ def _fair(made: Planted) -> bool:
         return False
     from benchmarks.score.compare import tokens
 
-    return not any(token in rest for name in names for token in tokens(name) if len(token) > 1)
+    return not any(token in rest for name in names for token in tokens(name))
