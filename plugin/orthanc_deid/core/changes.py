@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .ages import Ages, change_age
 from .dates import Shift, dated_text, partner_of, shift_value, whole_weeks, year_value
 from .descriptors import NO_POLICY, TextPolicy, clean_value
+from .meanings import CODE_MEANING, is_standard
 from .plan import Act, PlanSpec, Rule
 from .values import NOTHING_KNOWN, Needles
 from .walk import Element
@@ -30,6 +31,8 @@ class Changer:
         """Return the new value, unpadded, or the very same object where nothing has to change; None where nothing of it
         may stay. `partner` is the time that belongs to a date."""
         if rule.act is Act.CLEAN:
+            if rule.tag == CODE_MEANING and is_standard(value):
+                return value
             shift = self.text_shift if rule.tag in dated_text() else None
             return clean_value(vr, rule.tag, value, charset, self.needles, self.policy, shift)
         if rule.act is Act.SHIFT:
