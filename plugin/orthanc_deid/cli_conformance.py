@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from orthanc_deid.core.conformance import Statement, statement
+from orthanc_deid.core.conformance import Recipient, Statement, statement
 from orthanc_deid.core.conformance_view import as_html, as_text
 from orthanc_deid.core.profile import Profile, ProfileError
 
@@ -22,6 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: standard output)")
     parser.add_argument(
         "--format", choices=("text", "html"), help="default: html for a FILE that ends in .html, else text"
+    )
+    parser.add_argument(
+        "--encrypt-to",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CERT",
+        help="certificate that what was removed goes along encrypted for (EncryptTo of the project); may be repeated",
     )
     parser.add_argument(
         "--before", type=Path, metavar="DIR", help="sources: report on their validity before and after instead"
@@ -41,14 +49,28 @@ def run(args: argparse.Namespace) -> int:
         if args.before is None and args.after is None:
             if args.report or args.key_file:
                 raise Usage("--report and --key-file belong to --before and --after")
-            found, code = statement(profile), 0
+            found, code = statement(profile, _recipients(args.encrypt_to)), 0
         else:
+            if args.encrypt_to:
+                raise Usage("--encrypt-to belongs to the statement, not to --before and --after")
             found, code = _compare(profile, args)
     except (ProfileError, Usage) as error:
         print(error, file=sys.stderr)
         return 2
     _write(found, args.out, args.format)
     return code
+
+
+def _recipients(paths: list[Path]) -> tuple[Recipient, ...]:
+    """What the statement says of each certificate."""
+    if not paths:
+        return ()
+    from orthanc_deid.identity.envelope import EnvelopeError, describe
+
+    try:
+        return tuple(Recipient(*describe(path)) for path in paths)
+    except EnvelopeError as error:
+        raise Usage(str(error)) from None
 
 
 def _compare(profile: Profile, args: argparse.Namespace) -> tuple[Statement, int]:

@@ -385,3 +385,10 @@ def test_research_keeps_the_reference_to_the_planning_image() -> None:
         made("research", other).SOPInstanceUID
     )
     assert "ReferencedImageSequence" not in made("basic", source)
+
+
+def test_the_document_says_what_outputs_claim() -> None:
+    document = (PROFILES.parent / "docs" / "conformance.md").read_text("utf-8")
+    for name in NAMES:
+        codes = [code for code, *_ in shipped(name).plan("1.2.840.10008.5.1.4.1.1.2").method_codes]
+        assert f"| `{name}` | {', '.join(codes) or 'none'} | {shipped(name).spec.temporal} |" in document

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 from orthanc_deid.cli import main
 from orthanc_deid.core.conformance import Statement, statement
 from orthanc_deid.core.conformance_tables import Section, Table
@@ -142,6 +147,35 @@ def test_private_attributes_that_stay_are_listed_with_their_provenance() -> None
     assert not [one for one in statement(parsed()).sections if "Private attributes that stay" in one.title]
 
 
+def test_what_goes_along_encrypted_makes_outputs_re_identifiable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipient = certificate(tmp_path / "recipient.pem", "Trust Centre & Sons")
+    out = tmp_path / "out.html"
+    arguments = ["conformance", str(PROFILES / "basic.yaml"), "--encrypt-to", str(tmp_path / "recipient.pem")]
+    assert main([*arguments, "--out", str(out)]) == 0
+    page = out.read_text("utf-8")
+    assert "THE OUTPUTS CAN BE RE-IDENTIFIED" in page
+    assert recipient.fingerprint(hashes.SHA256()).hex() in page
+    assert "Trust Centre &amp; Sons" in page
+    assert recipient.not_valid_after_utc.date().isoformat() in page
+    plain = as_text(statement(parsed()))
+    assert "RE-IDENTIFIED" not in plain and "sends nothing along that was removed" in " ".join(plain.split())
+    assert main(["conformance", str(PROFILES / "basic.yaml"), "--encrypt-to", str(out)]) == 2
+    assert "is no certificate" in capsys.readouterr().err
+
+
+def certificate(path: Path, name: str) -> x509.Certificate:
+    """Write a certificate as a recipient has it; its key is not needed."""
+    key = rsa.generate_private_key(65537, 2048)
+    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number())
+    now = datetime.now(UTC)
+    made = builder.not_valid_before(now).not_valid_after(now + timedelta(days=9)).sign(key, hashes.SHA256())
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return made
+
+
 HOSTILE = Statement(
     title="a <b> & 'c'",
     subtitle='"<script>alert(1)</script>"',
@@ -207,6 +241,7 @@ def test_command_refuses_a_profile_with_errors(tmp_path: Path, capsys: pytest.Ca
         (["--after", "."], "belong together"),
         (["--report", "x"], "belong to --before and --after"),
         (["--key-file", "x"], "belong to --before and --after"),
+        (["--encrypt-to", "x", "--before", ".", "--after", "."], "belongs to the statement"),
         (["--before", ".", "--after", "no-such-folder"], "no such folder"),
     ],
 )

@@ -32,8 +32,17 @@ class Statement:
 SIGNATURES = ("Made by (imaging informatics)", "Checked by (privacy officer)", "Approved by (data custodian)")
 
 
-def statement(profile: Profile) -> Statement:
-    """Make the conformance statement of a profile."""
+@dataclass(frozen=True)
+class Recipient:
+    """Somebody who can open what was removed, as the certificate says it."""
+
+    subject: str
+    fingerprint: str
+    valid_until: str
+
+
+def statement(profile: Profile, recipients: tuple[Recipient, ...] = ()) -> Statement:
+    """Make the conformance statement of a profile, and of what goes along encrypted where there are recipients."""
     spec = profile.spec
     facts = (
         ("Product", f"orthanc-deid {__version__}"),
@@ -48,9 +57,10 @@ def statement(profile: Profile) -> Statement:
         _purpose(profile),
         _claims(profile),
         _settings(profile),
+        _encrypted(recipients),
         _deviations(profile),
         _conflicts(profile),
-        _limits(profile),
+        _limits(profile, recipients),
         _verification(),
         *conformance_tables.sections(profile),
     )
@@ -104,6 +114,20 @@ def _claims(profile: Profile) -> Section:
     return Section("What is claimed, and what is not", (first, second, third), table=table)
 
 
+def _encrypted(recipients: tuple[Recipient, ...]) -> Section | None:
+    if not recipients:
+        return None
+    text = (
+        "THE OUTPUTS CAN BE RE-IDENTIFIED. The attributes of the top level that were removed or changed go along in "
+        "each output, encrypted (CMS enveloped data, AES-256) in the Encrypted Attributes Sequence (0400,0500). "
+        "Whoever has the private key of one of these certificates, now or later, can tell whose they are. Whether "
+        "such outputs count as de-identified is for the privacy officer to say, and the receiver should know of it."
+    )
+    rows = tuple((one.subject, one.fingerprint, one.valid_until) for one in recipients)
+    table = Table(("recipient", "SHA-256 of the certificate", "valid until"), rows)
+    return Section("What goes along, encrypted", (text,), table=table)
+
+
 def _settings(profile: Profile) -> Section:
     return Section("How dates, ages, text and references are treated", points=tuple(_setting_points(profile)))
 
@@ -138,12 +162,13 @@ def _setting_points(profile: Profile) -> Iterator[str]:
         allow, deny = sorted(spec.text.allow), sorted(spec.text.deny)
         words = f" Allowed besides by this profile: {', '.join(allow)}." if allow else ""
         words += f" Denied by it: {', '.join(deny)}." if deny else ""
+        moved = "retain-longitudinal-modified-dates" in options
+        dates = " move where it is certain what they say, and go where not" if moved else " go"
         yield (
-            "Cleaned text: the subject's own values (names and their parts, ids, dates, telephone numbers, "
-            "addresses, physicians, institution, found in any of the subject's objects) go; so do dates, telephone "
-            "numbers, addresses and long numbers by their form; of the rest only the words of a reviewed vocabulary "
-            "stay, all others become "
-            "***." + words
+            "Cleaned text: the subject's own values (names and their parts, ids, telephone numbers, addresses, "
+            "physicians, institution, found in any of the subject's objects) go; telephone numbers, addresses and long "
+            f"numbers go by their form; dates{dates}; of the rest only the words of a reviewed vocabulary stay. What "
+            f"goes becomes ***.{words}"
         )
     kept = "kept, with mapped UIDs" if spec.keep_references else "removed as Table E.1-1 has it"
     yield f"Sequences of references that the Basic Profile removes: {kept}."
@@ -218,7 +243,7 @@ def _conflicts(profile: Profile) -> Section | None:
     return Section("Conflicts between options, decided", (text,), table=Table(columns, tuple(rows)))
 
 
-def _limits(profile: Profile) -> Section:
+def _limits(profile: Profile, recipients: tuple[Recipient, ...]) -> Section:
     """What the profile does not do: the reader must not believe more than is true."""
     points = [
         "It does not clean pixels. What may carry burned-in text is held, not sent; the last appendix lists by what "
@@ -232,6 +257,11 @@ def _limits(profile: Profile) -> Section:
         "all.",
         "Pseudonyms are not anonymity: whoever has the project's key, and the ledger, can find the patient again.",
     ]
+    if not recipients:
+        points.append(
+            "It sends nothing along that was removed. Where a project names recipients (EncryptTo) it does, "
+            "encrypted, and the statement has to be made with their certificates (--encrypt-to)."
+        )
     if "retain-longitudinal-full-dates" in profile.options:
         points.append("It keeps real dates: another list of the same hospital's examinations finds the patient again.")
     if "retain-device-identity" in profile.options:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.serialization import pkcs7
@@ -44,6 +44,13 @@ def certificate(path: Path, now: datetime | None = None) -> x509.Certificate:
 def recipients(paths: Iterable[Path]) -> list[x509.Certificate]:
     """Read the certificates of all recipients, valid now; raises EnvelopeError."""
     return [certificate(path, datetime.now(UTC)) for path in paths]
+
+
+def describe(path: Path) -> tuple[str, str, str]:
+    """Return whose certificate it is, its SHA-256 in hex and the day until which it is valid; raises EnvelopeError."""
+    found = certificate(path)
+    until = found.not_valid_after_utc.date().isoformat()
+    return found.subject.rfc4514_string(), found.fingerprint(hashes.SHA256()).hex(), until
 
 
 def encryptor(certificates: Iterable[x509.Certificate]) -> Callable[[bytes], bytes]:
