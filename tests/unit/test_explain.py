@@ -17,7 +17,6 @@ options: [retain-longitudinal-modified-dates, retain-patient-characteristics, cl
           clean-structured-content]
 ages: {cap: 89}
 attributes:
-  - {attribute: SeriesDate, action: year, reason: for this test}
   - {attribute: StationName, action: set, value: SCANNER, reason: for this test}
 """
 
@@ -43,7 +42,6 @@ def test_there_is_a_word_for_every_act_and_code() -> None:
     ("keyword", "words"),
     [
         ("StudyDate", "shift"),
-        ("SeriesDate", "keep year"),
         ("PatientAge", "change age"),
         ("StudyDescription", "clean"),
         ("StationName", "set"),
@@ -55,6 +53,13 @@ def test_acts_are_named_in_general_and_for_a_sop_class(everything: Path, keyword
     general, resolved = explain(everything), explain(everything, "CT Image")
     assert line(general, keyword).count(f" {words} ") == 3  # whatever the Type
     assert f" {words} " in line(resolved, keyword)
+
+
+def test_a_year_that_stays_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "year.yaml"
+    path.write_text("name: year\nattributes: [{attribute: SeriesDate, action: year, reason: for this test}]\n")
+    assert line(explain(path), "SeriesDate").count(" keep year ") == 3
+    assert " keep year " in line(explain(path, "CT Image"), "SeriesDate")
 
 
 def test_private_attributes_that_stay_are_listed_where_they_stay(everything: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from orthanc_deid import __version__
-from orthanc_deid.core import conformance_tables, explain, standard
+from orthanc_deid.core import conformance_tables, explain, lexicon, standard
 from orthanc_deid.core.conformance_tables import Section, Table
 from orthanc_deid.core.errors import tag_text
 from orthanc_deid.core.profile import Profile
@@ -51,6 +51,7 @@ def statement(profile: Profile, recipients: tuple[Recipient, ...] = ()) -> State
         ("Options", ", ".join(sorted(profile.options)) or "none"),
         ("Profile digest (SHA-256)", profile.digest),
         ("Tables digest (SHA-256)", standard.digest()),
+        *((("Vocabulary digest (SHA-256)", lexicon.digest()),) if spec.cleans else ()),
         ("Longitudinal Temporal Information Modified (0028,0303)", spec.temporal),
     )
     sections = (
