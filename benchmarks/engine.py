@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,7 @@ from orthanc_deid.core.errors import DeidError  # noqa: E402
 from orthanc_deid.core.profile import Profile  # noqa: E402
 from orthanc_deid.core.sinks import BytesSink, FileSink  # noqa: E402
 from orthanc_deid.core.source import Source  # noqa: E402
+from orthanc_deid.core.values import NOTHING_KNOWN, Known  # noqa: E402
 from orthanc_deid.tuning import settle  # noqa: E402
 
 from tests import builders  # noqa: E402
@@ -44,11 +46,13 @@ SUBJECT = Subject("BENCHMARK7X4QK9M", bytes(range(32)), date_offset=-1000)
 BASIC, RESEARCH = (Profile.load(ROOT / "profiles" / f"{name}.yaml") for name in ("basic", "research"))
 
 
-def run(source: Path, target: Path, profile: Profile = BASIC) -> None:
-    """De-identify one file, as the command line and the workers do."""
+def run(source: Path, target: Path, profile: Profile = BASIC, known: Known = NOTHING_KNOWN) -> Known:
+    """De-identify one file, as the command line and the workers do; return what is known of the subject then."""
     with source.open("rb") as file, target.open("wb", buffering=0) as made:
         opened = Source.from_file(file)
-        deidentify(opened, profile.plan(opened.facts.sop_class), SUBJECT, FileSink(made))
+        subject = replace(SUBJECT, known=known)
+        report = deidentify(opened, profile.plan(opened.facts.sop_class), subject, FileSink(made))
+    return known.merge(report.harvested)
 
 
 def slices(folder: Path) -> list[Path]:
@@ -88,13 +92,14 @@ def speed(folder: Path, rounds: int) -> dict[str, float]:
     def copy_program() -> None:
         subprocess.run(["cp", *map(str, sources), str(copies)], check=True)
 
-    def engine() -> None:
+    def engine(profile: Profile = BASIC) -> None:
+        known: dict[str, Known] = {}
         for source in sources:
-            run(source, target)
+            patient = source.name.partition("-")[0]
+            known[patient] = run(source, target, profile, known.get(patient, NOTHING_KNOWN))
 
     def research() -> None:
-        for source in sources:
-            run(source, target, RESEARCH)
+        engine(RESEARCH)
 
     def digest() -> None:
         for source in sources:

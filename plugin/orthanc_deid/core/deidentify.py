@@ -79,9 +79,9 @@ def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink, encrypt
     pseudonym = subject.pseudonym.encode("ascii")
     forced: frozenset[tuple[int, int]] = frozenset()
     # To clean text, the object's own values have to be known before; those of sequences come with the first round.
-    own = top_level(source) if plan.spec.cleans else NOTHING_KNOWN
+    own = top_level(source) if plan.cleans else NOTHING_KNOWN
     known = subject.known.merge(own)
-    zone = parse_zone(facts.raw(0x00080201) or b"") if plan.spec.temporal == "MODIFIED" else None
+    zone = parse_zone(facts.raw(0x00080201) or b"") if plan.temporal == "MODIFIED" else None
     for _ in range(_ROUNDS):
         change = changer(plan.spec, subject.date_offset, subject.time_offset, zone, known.needles)
         rewriter = Rewriter(source, plan, key, pseudonym, marks, dict(replaced), forced, change)
@@ -90,7 +90,7 @@ def deidentify(source: Source, plan: Plan, subject: Subject, sink: Sink, encrypt
         merged = known.merge(harvested)
         needles = merged.needles
         hits = find(rewriter.kept, needles, rewriter.uids)
-        if not hits and (merged is known or not plan.spec.cleans):
+        if not hits and (merged is known or not plan.cleans):
             break
         forced |= {hit[0] for hit in hits}
         known = merged
@@ -131,11 +131,9 @@ def top_level(source: Source) -> Known:
     harvest = Harvest()
     kinds = identifying()
     charset = source.facts.charset
-    for segment in source.segments:
-        for tag, _, _, start, stop, _, _ in segment.elements:
-            kind = kinds.get(tag)
-            if kind is not None and start < stop <= len(segment.buf):
-                harvest.raw.append((kind, segment.buf[start:stop], charset))
+    for segment, (tag, _, _, start, stop, _, _) in source.facts.places(kinds.keys()):
+        if start < stop <= len(segment.buf):
+            harvest.raw.append((kinds[tag], segment.buf[start:stop], charset))
     return harvest.known()
 
 

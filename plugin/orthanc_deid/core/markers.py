@@ -7,7 +7,6 @@ The mark is keyed: nobody without the key can forge it, and it tells nothing.
 
 from __future__ import annotations
 
-import hmac
 import re
 
 from orthanc_deid import __version__
@@ -15,6 +14,7 @@ from orthanc_deid import __version__
 from .encode import element, item, sequence
 from .plan import Plan
 from .syntax import BIG, LITTLE, Syntax
+from .uids import keyed_digest
 
 IMPLEMENTATION_CLASS = b"2.25.302917282193846829105573612847305915211"
 """Implementation Class UID (0002,0012) of this software."""
@@ -29,7 +29,7 @@ _MARK = re.compile(rb"orthanc-deid mark ([0-9a-f]{32})")
 
 def mark(uid_key: bytes, sop_uid: str) -> str:
     """Return the keyed mark of an output, 32 hex digits; `sop_uid` is the output's SOP Instance UID."""
-    return hmac.digest(uid_key, b"mark\0" + sop_uid.encode(), "sha256")[:16].hex()
+    return keyed_digest(uid_key, b"mark\0" + sop_uid.encode())[:16].hex()
 
 
 def find_mark(contributing_equipment: bytes) -> str | None:
@@ -91,7 +91,7 @@ def _template(plan: Plan, syntax: Syntax) -> _Template:
             (0x00120063, write(0x00120063, b"LO", method)),
             # Type 1C, and never empty: a profile that follows nothing that has a code is named by its method alone.
             *([(0x00120064, sequence(numbers, syntax.explicit, 0x00120064, codes))] if codes else []),
-            (0x00280303, write(0x00280303, b"CS", plan.spec.temporal.encode())),
+            (0x00280303, write(0x00280303, b"CS", plan.temporal.encode())),
         ],
     )
 

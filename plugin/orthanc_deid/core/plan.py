@@ -191,6 +191,8 @@ class Plan:
     digest: str
     method_codes: tuple[tuple[str, str, str], ...]  # CID 7050 (code, scheme, meaning), only for what is really done
     options: frozenset[str]
+    cleans: bool  # PlanSpec.cleans
+    temporal: str  # PlanSpec.temporal
     spec: PlanSpec = field(repr=False)
 
     def __reduce__(self) -> tuple[Callable[[PlanSpec, str], Plan], tuple[PlanSpec, str]]:
@@ -213,6 +215,8 @@ def compile_plan(spec: PlanSpec, sop_class_uid: str) -> Plan:
         digest=_digest(spec, sop_class_uid),
         method_codes=_method_codes(spec),
         options=spec.options,
+        cleans=spec.cleans,
+        temporal=spec.temporal,
         spec=spec,
     )
 

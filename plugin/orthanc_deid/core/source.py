@@ -10,7 +10,7 @@ import os
 import threading
 import zlib
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -142,6 +142,12 @@ class Facts:
                 found.append(segment.elements[at][0])
                 at += 1
         return found
+
+    def places(self, tags: Set[int]) -> Iterator[tuple[Segment, Element]]:
+        """Yield where those of these attributes stand that are there."""
+        for segment, elements in self._places:
+            for tag in elements.keys() & tags:
+                yield segment, elements[tag]
 
     def element(self, tag: int) -> tuple[Segment, Element] | None:
         """Return where an attribute stands, or None."""
@@ -414,7 +420,7 @@ class Source:
                     base, buf = self._read_on(walker, base, pos, found, 0 if found else len(buf) - pos)
                     pos = 0
                     continue
-                if not self._trailing(found, base + pos):
+                if not self._trailing(found, base + pos, problem):
                     if isinstance(problem, Short):
                         raise Quarantined("truncated", "the data set ends within an element") from None
                     raise problem
@@ -426,6 +432,8 @@ class Source:
             if self.fragments is not None:
                 raise fault(PIXEL_DATA, "a second element of undefined length")
             tag, vr, start, _ = walker.header(pos)
+            if any(one[0] == tag for segment in self.segments for one in segment.elements):
+                raise fault(tag, "the attribute stands there twice")
             self.fragments = self._fragments(tag, vr, base + pos, base + start)
             base, pos = self.fragments.end, 0
             if base >= self.size:
@@ -445,12 +453,19 @@ class Source:
     def _add(self, segment: Segment) -> None:
         if not segment.elements:
             return
+        if self.fragments is not None and any(one[0] == self.fragments.tag for one in segment.elements):
+            raise fault(self.fragments.tag, "the attribute stands there twice")
         if self.segments and self.segments[-1].elements[-1][0] >= segment.elements[0][0]:
             raise _Disorder("unparsable", "the attributes are out of order", segment.elements[0][0])
         self.segments.append(segment)
 
-    def _trailing(self, found: list[Element], offset: int) -> bool:
-        """Whether what begins at `offset` is no data set but bytes behind its end: they are dropped."""
+    def _trailing(self, found: list[Element], offset: int, problem: Exception) -> bool:
+        """Whether what begins at `offset` is no data set but bytes behind its end: they are dropped.
+
+        An attribute that stands there twice is none of those: nobody can say which of the two is meant.
+        """
+        if isinstance(problem, Quarantined) and problem.tag in _standard_tags(found, self.segments):
+            return False
         last = [elements[-1][0] for elements in (found, *[segment.elements for segment in self.segments]) if elements]
         if max(last, default=0) >= PIXEL_DATA or self.fragments is not None:
             return True
@@ -469,6 +484,12 @@ class Source:
             items.append((pos, pos + 8, length))
             pos += 8 + length
         raise Quarantined("truncated", "the fragments of pixels have no end", tag)
+
+
+def _standard_tags(found: list[Element], segments: list[Segment]) -> set[int]:
+    """Return the tags of elements that the dictionary knows."""
+    tags = {element[0] for elements in (found, *[segment.elements for segment in segments]) for element in elements}
+    return {tag for tag in tags if attribute(tag) is not None}
 
 
 _local = threading.local()

@@ -35,11 +35,16 @@ def map_uid(key: bytes, uid: str) -> str:
 
     `uid` is taken without padding; constants of the standard are the caller's to leave alone.
     """
-    mac = _keyed(key).copy()
-    mac.update(uid.encode("utf-8"))
-    number = int.from_bytes(mac.digest()[:16], "big")
+    number = int.from_bytes(keyed_digest(key, uid.encode("utf-8"))[:16], "big")
     number = number & _VERSION_CLEAR | _VERSION_8
     return f"2.25.{number & _VARIANT_CLEAR | _VARIANT_RFC}"
+
+
+def keyed_digest(key: bytes, data: bytes) -> bytes:
+    """Return HMAC-SHA-256 of `data`."""
+    mac = _keyed(key).copy()
+    mac.update(data)
+    return mac.digest()
 
 
 @lru_cache(maxsize=64)
