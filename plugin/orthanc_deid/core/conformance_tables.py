@@ -33,9 +33,8 @@ def sections(profile: Profile) -> Iterator[Section]:
     """The tables of a profile's statement."""
     yield _table(profile)
     yield _outside(profile)
-    yield _list(
-        "Keep list", "Attributes outside the table that stay although they can hold text.", standard.keep_list()
-    )
+    text = "Attributes outside the table that stay although they can hold text."
+    yield _list("Keep list", text, {tag: _kept(profile, tag, why) for tag, why in standard.keep_list().items()})
     yield _list("Drop list", "Attributes outside the table that go although they cannot.", standard.drop_list())
     yield _list("UID constants", "UIDs that stay, since they name no instance.", standard.uid_constants())
     if "retain-longitudinal-modified-dates" in profile.options:
@@ -89,6 +88,12 @@ def _outside(profile: Profile) -> Section:
 def _list(title: str, text: str, reasons: Mapping[int, str]) -> Section:
     rows = tuple((tag_text(tag), explain.keyword(tag), reason) for tag, reason in sorted(reasons.items()))
     return Section(title, (text,), table=Table(("tag", "attribute", "reason"), rows))
+
+
+def _kept(profile: Profile, tag: int, reason: str) -> str:
+    """Why an attribute of the keep list stays, or what the profile does instead."""
+    _vr, decision = explain.decision_for(profile, tag)
+    return reason if decision.code == "K" else f"{explain.CODE_WORDS[decision.code]} all the same: {decision.source}"
 
 
 def _content(profile: Profile) -> Section:
