@@ -11,6 +11,8 @@ from .uids import registered
 from .values import Needles, identifying
 
 _UID_LIKE = re.compile(rb"(?<![\d.])[0-2](?:\.\d+){6,}")
+_SHORTEST_UID = 8  # what is shorter stands in any text with numbers
+_DOTTED = re.compile(rb"[\d.]{%d,}" % _SHORTEST_UID)
 
 
 def find(kept: KeptValues, needles: Needles, uids: Collection[str]) -> list[Kept]:
@@ -37,15 +39,31 @@ def find(kept: KeptValues, needles: Needles, uids: Collection[str]) -> list[Kept
         suspects = words  # other letters than ASCII's need decoding to be compared
     else:
         candidates = needles.candidates(low)
-        candidates += [uid.encode("latin-1") for uid in uids if uid.encode("latin-1") in low]
+        candidates += _Uids(uids).found(low)
         if b"" in candidates or _UID_LIKE.search(low):
             suspects = words
         elif candidates:
             suspects = [one for one in words if any(needle in one[3].lower() for needle in candidates)]
         else:
             return hits
-    sought = [uid.encode("latin-1") for uid in uids if len(uid) >= 8]
+    sought = _Uids(uids)
     return hits + [one for one in suspects if _tells(one, needles, sought)]
+
+
+class _Uids:
+    """The source's UIDs, to be found in texts. A report has thousands of both: only runs of digits and dots are looked
+    through, except for what is no UID by its letters."""
+
+    def __init__(self, uids: Collection[str]) -> None:
+        raw = [uid.encode("latin-1").lower() for uid in uids if len(uid) >= _SHORTEST_UID]
+        self.odd = [uid for uid in raw if not _DOTTED.fullmatch(uid)]
+        self.dotted = [uid for uid in raw if _DOTTED.fullmatch(uid)]
+        self.shortest = min(map(len, self.dotted), default=0)
+
+    def found(self, low: bytes) -> list[bytes]:
+        """Return those that stand in a text in lower case."""
+        runs = b" ".join({run for run in _DOTTED.findall(low) if len(run) >= self.shortest})
+        return [uid for uid in self.odd if uid in low] + ([uid for uid in self.dotted if uid in runs] if runs else [])
 
 
 def _side_by_side(binary: list[Kept]) -> bytes:
@@ -53,11 +71,11 @@ def _side_by_side(binary: list[Kept]) -> bytes:
     return b"\xff\xff".join([one[3] if len(one[3]) % 2 == 0 else one[3] + b"\xff" for one in binary])
 
 
-def _tells(one: Kept, needles: Needles, uids: list[bytes]) -> bool:
+def _tells(one: Kept, needles: Needles, uids: _Uids) -> bool:
     _, tag, vr, value, charset = one
     if tag in identifying():
         return False
-    if any(uid in value for uid in uids):
+    if uids.found(value.lower()):
         return True
     if any(found not in registered() for found in _UID_LIKE.findall(value)):
         return True
