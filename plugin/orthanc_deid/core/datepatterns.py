@@ -32,7 +32,7 @@ def _alternatives(month: str) -> dict[str, str]:
         "ymd": _BEFORE + rf"(?P<y>{_Y})(?:(?P<s>[-/._ ]) ?(?P<m>\d{{1,2}})(?P<s2>[-/._ ]) ?(?P<d>\d{{1,2}})"
         r"|(?P<m8>\d\d)(?P<d8>\d\d))(?!\d)",
         "dmy": _BEFORE + _RANGE + r"(?P<a>\d{1,2})(?P<s>[-/._ ]) ?(?P<b>\d{1,2})(?P<s2>[-/._ ]) ?"
-        rf"(?:(?P<y>{_Y})(?!\d)|(?P<yy>\d\d)(?!\d|[.,:/-]\d))",
+        rf"(?:(?P<y>{_Y})(?!\d)|(?P<yy>\d\d)(?!\d|[.,:/]\d))",
         "dmy8": _BEFORE + rf"(?P<a>\d\d)(?P<b>\d\d)(?P<y>{_Y})(?!\d)",
         "named": _BEFORE + _RANGE + r"(?P<d>\d{1,2})(?P<o>st|nd|rd|th|er|[ºª°.])?[ \-/._,]{0,2}"
         rf"(?:(?:of|de|di|den|del) |d')?(?P<w>{month})(?![^\W\d_])(?:\.?[ \-/.,_]{{0,3}}(?:(?:de|del|of|do) )?"
@@ -54,26 +54,43 @@ def _alternatives(month: str) -> dict[str, str]:
 
 
 _WORD_FIRST = ("month_year", "us", "week", "era")
-_OPENERS = frozenset(
-    [
-        *("kw", "cw", "q", "week", "woche", "semaine", "semana", "vecka"),  # weeks and quarters
-        *("m", "t", "s", "h", "r"),  # Japanese eras
-        *("um", "at", "à", "a", "às", "om", "kl", "klo", "alle", "ore"),  # times
-    ]
-)
+_OPENERS = {
+    "week": ("kw", "cw", "q", "week", "woche", "semaine", "semana", "vecka"),
+    "era": ("m", "t", "s", "h", "r", *"明大昭平令"),
+    "time": ("um", "at", "à", "a", "às", "om", "kl", "klo", "alle", "ore"),
+}
 TOKEN = re.compile(r"\d+|[明大昭平令]|[^\W\d_\u3041-\u9fff]+")
 """A number or a word; of Chinese and Japanese, which part no words, the first letters of eras."""
 
-# What follows the first digits of any date or time; so that most numbers are passed over at once.
+# What comes next in any date or time, so that most numbers and words are passed over at once.
 _LIKELY = re.compile(
-    r"\d{8}|\d{6}(?!\d)|(?:19|20)\d\d(?:[-/._ ] ?\d| ?[^\W\d_]|[-/._] ?[^\W\d_])"
-    r"|\d{1,2}(?!\d)(?:[-/._] ?\d| \d\d |\. ?[^\W\d_]|[ºª°:]|[ \-/_,]{0,2}[^\W\d_]| ?[-/+&.])",
+    r"\d{6}(?!\d)|\d{8}|(?:19|20)\d\d[-/._ ] ?\d"
+    r"|\d{1,2}(?!\d)(?:[:h]\d\d|[-/._ ] ?\d{1,2}[-/._ ] ?\d\d|[/.]\d{4}|\.? ?[-/+&] ?\d{1,2}[^\d]{0,3}[^\W_]"
+    r"|\. ?\d{1,2}\. ?\D)"
 )
+_FOLLOWED = re.compile(r"(?:\d{4}|\d{1,2})(?!\d)[ºª°.]?[ \-/_,]{0,2}([^\W\d_]+)")
+_FOLLOWERS = frozenset(
+    [
+        *("st", "nd", "rd", "th", "er", "of", "de", "di", "den", "del", "d"),  # before months
+        *("to", "bis", "und", "and", "au", "al", "tot", "till", "a", "y", "e", "et", "en", "och", "og"),  # ranges
+        *("am", "pm", "p", "h", "uhr", "heures", "uur"),  # times
+    ]
+)
+_AHEAD = {
+    "week": re.compile(r"[^\W\d_]+ ?\d"),
+    "era": re.compile(r"[^\W\d_]{1,2} ?[\d元]"),
+    "time": re.compile(r"[^\W\d_]+\.? \d"),
+    "name": re.compile(r".{2,24}?\d"),  # of a month or a day of the week
+}
+_LENGTHS = frozenset((1, 2, 4, 6, 8, 12, 14))
+"""How many digits dates and times begin with."""
 
 
 @lru_cache(maxsize=1)
-def _openers() -> frozenset[str]:
-    return _OPENERS | spellings("month") | {word.partition("-")[0] for word in spellings("weekday")}
+def _openers() -> dict[str, str]:
+    """Words that a date or a time may begin with, and what they are."""
+    found = {word: kind for kind, these in _OPENERS.items() for word in these}
+    return found | {word.partition("-")[0]: "name" for kind in ("month", "weekday") for word in spellings(kind)}
 
 
 @lru_cache(maxsize=2)
@@ -105,10 +122,11 @@ def _named(pattern: str, prefix: str) -> str:
 
 
 BARE_YEAR = re.compile(
-    rf"(?<![\w.,:/=+×*'-])(?<!\bt[rei] )(?<!\bb )(?<!\b[wlcx] )(?<!\bfov )(?<!value )(?<!matrix )"
-    rf"(?!1900|2000)(?:19\d\d|20[0-3]\d)(?![\w:/=%+×*]|[.,-]\d|-?{_UNIT})",
+    r"(?:19\d\d|20[0-3]\d)(?<!1900|2000)(?<![\w.,:/=+×*'-]....)(?<!\bt[rei] ....)(?<!\bb ....)(?<!\b[wlcx] ....)"
+    rf"(?<!\bfov ....)(?<!value ....)(?<!matrix ....)(?![\w:/=%+×*]|[.,-]\d|-?{_UNIT})",
     re.IGNORECASE,
 )
+"""A number that can only be a year: 1900 and 2000 are round numbers of many things, and so is what has a unit."""
 # Words before a date that is the same for many subjects.
 CONSTANT = re.compile(
     r"(?<![^\W\d_])(?:v\b|vers|rev\b|revision|release|software|firmware|build|template|vorlage|modèle|plantilla|modello"
@@ -126,10 +144,25 @@ VERSION = re.compile(
 def at_place(flat: str, start: int, token: str) -> re.Match[str] | None:
     """Return what may be a date or a time where a token begins; its group among NAMES tells how it is spelled."""
     if token[0].isdigit():
-        return _pattern(word_first=False).match(flat, start) if _LIKELY.match(flat, start) else None
-    if token.lower() in _openers() or token in "明大昭平令":
+        return _pattern(word_first=False).match(flat, start) if _number_opens(flat, start, token) else None
+    kind = _openers().get(token.lower())
+    if kind is not None and _AHEAD[kind].match(flat, start):
         match = _pattern(word_first=True).match(flat, start)
         # Two letters may be anything: "CT 20190301", and "so 5.3.2019" in the middle of a sentence.
         if match is None or len(match["wd"] or "***") > 2 or token.istitle() or flat[start + 2] in ".,":
             return match
     return None
+
+
+def _number_opens(flat: str, start: int, token: str) -> bool:
+    if len(token) not in _LENGTHS:
+        return False
+    if _LIKELY.match(flat, start):
+        return True
+    word = _FOLLOWED.match(flat, start)
+    if word is None:
+        return False
+    if not word[1].isascii():
+        return True
+    follower = word[1].lower()
+    return follower in _FOLLOWERS or follower in spellings("month") or follower.startswith("t")

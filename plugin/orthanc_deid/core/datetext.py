@@ -12,17 +12,15 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 
-from .calendar_words import languages_of, month_number, name_month
-from .datepatterns import BARE_YEAR, CONSTANT, NAMES, TOKEN, VERSION, at_place
-from .datevalues import Shift, moved, parse_zone, real_date
+from .calendar_words import languages_of, name_month
+from .datepatterns import BARE_YEAR, CONSTANT, TOKEN, at_place
+from .datereading import Reading
+from .datevalues import Shift, moved, parse_zone
 
 MASK = "***"
 """What stands for a part of a text that may not stay."""
 
 _DAY = 86400
-# Abbreviations that are also words, techniques or substances: without a year they are no date.
-_SHORT = re.compile("jan|feb|apr|jun|jul|aug|sep|oct|okt|nov|dec|dez|déc|mai|mei|maj|May")
-_SCANS = re.compile("OCT|MAR|MAG|SEP|SET")
 _FLAT = str.maketrans("‐‑‒–—−／．：（）\u00a0\u2007\u202f\u3000\t", "------/.:()     ")
 _CACHED = 2000
 """Longer texts are seldom met twice."""
@@ -100,19 +98,14 @@ class _Finding:
         match = self.match
         if match["clock"]:
             return self._clock_alone()
-        groups = match.re.groupindex
-        self.name = next(name for name in NAMES if name in groups and match[name])
-        read = self._read()
+        self.reading = Reading(match)
+        read = self.reading.read()
         if read is None:
             return None
         day, short = read if isinstance(read, tuple) else (None, False)
         if day is None or self.shift is None or self._constant() or match[0] != self._source():
             return MASK
         return self._move(day, short, self.shift)
-
-    def _group(self, key: str) -> str | None:
-        name = f"{self.name}_{key}"
-        return self.match[name] if name in self.match.re.groupindex else None
 
     def _source(self) -> str:
         """What stands there in the text itself, but for blanks and dashes: other digits are not written back."""
@@ -121,95 +114,6 @@ class _Finding:
     def _constant(self) -> bool:
         before = self.match.string[max(0, self.match.start() - 40) : self.match.start()].rpartition("\n")[2]
         return CONSTANT.search(before) is not None
-
-    def _read(self) -> tuple[date, bool] | bool | None:
-        """Return the date and whether its year has two digits; True: a date to be masked; None: no date."""
-        name, group = self.name, self._group
-        if name == "month_year" and group("y") is None and _SCANS.fullmatch(group("w") or ""):
-            return None
-        if name in ("month_year", "partial", "week", "era"):
-            return True
-        if name == "six":
-            return self._six()
-        if name in ("dmy", "dmy8"):
-            return self._day_month_year()
-        year, short = group("y"), False
-        if year is None:
-            year, short = group("yy"), True
-        word, day = group("w"), group("d") or group("d8")
-        month = str(month_number(word)) if word else group("m") or group("m8")
-        if year is None or month is None or day is None:
-            return self._without_year(word or "") if year is None else True
-        if name == "ymd" and group("s") is not None:
-            if group("s") == " " and (group("s2") != " " or len(day) < 2 or len(month) < 2):
-                return None
-            if not 0 < int(month) <= 12 or not 0 < int(day) <= 31:
-                return None
-            if group("s") != group("s2"):
-                return True
-        elif name in ("stamp", "ymd") and (not 0 < int(month) <= 12 or not 0 < int(day) <= 31):
-            return None
-        if int(day) > 31:
-            return None
-        if group("pre") or group("post"):
-            return True
-        if short and word is not None and word.islower() and month == "5" and word == "may":
-            return None  # "segment 4 may 20 …"
-        return self._real(int(year), int(month), int(day), short=short)
-
-    def _without_year(self, word: str) -> bool | None:
-        """A day and a month: a date if the month cannot be read as anything else."""
-        day = int(self._group("d") or 0)
-        if not 0 < day <= 31 or (word.upper() in ("MAY", "MAR") and not word.istitle()):
-            return None
-        if len(word) > 3:
-            return True
-        if not _SHORT.fullmatch(word.lower() if word != "May" else word) or _SCANS.fullmatch(word):
-            return None
-        return True if self.name != "us" or word.istitle() else None
-
-    def _real(self, year: int, month: int, day: int, *, short: bool) -> tuple[date, bool] | bool:
-        if short:  # of two possible centuries neither may make it a placeholder
-            if year and real_date(1900 + year, month, day) is None:
-                return True
-            year += 2000
-        found = real_date(year, month, day)
-        return True if found is None else (found, short)
-
-    def _day_month_year(self) -> tuple[date, bool] | bool | None:
-        group = self._group
-        first, second = group("a") or "", group("b") or ""
-        a, b = int(first), int(second)
-        if a > 31 or b > 31 or min(a, b) > 12 or max(a, b) == 0:
-            return None
-        year, separator, other = group("y"), group("s"), group("s2")
-        before = self.match.string[max(0, self.match.start() - 20) : self.match.start()]
-        if year is None:
-            if (
-                separator != other
-                or separator in (" ", "_")
-                or re.search(r"[^\W_]$|[.,:-]$", before)
-                or VERSION.search(before)
-            ):
-                return None
-            if separator == "-" and len(first) + len(second) < 4:
-                return None
-            if separator != "." or group("pre"):
-                return True
-        elif " " in (separator, other) and (separator != other or len(first) + len(second) < 4):
-            return None
-        if self.name == "dmy" and separator != other:
-            return True
-        if group("pre") or (max(a, b) <= 12 and separator != "."):
-            return True
-        day, month = (b, a) if b > 12 else (a, b)
-        return self._real(int(year or group("yy") or 0), month, day, short=year is None)
-
-    def _six(self) -> bool | None:
-        digits = self.match["six"]
-        pairs = [int(digits[at : at + 2]) for at in (0, 2, 4)]
-        orders = ((1, 2), (1, 0), (0, 1))  # places of month and day
-        return True if any(0 < pairs[m] <= 12 and 0 < pairs[d] <= 31 for m, d in orders) else None
 
     # --- moving ---
 
@@ -220,11 +124,11 @@ class _Finding:
             return MASK
         self._put("y", f"{target.year:04}")
         self._put("yy", f"{target.year % 100:02}")
-        word = self._group("w")
+        word = self.reading.group("w")
         if word is not None:
             self._month(word, target.month)
             self._ordinal(target.day)
-        reversed_ = self.name in ("dmy", "dmy8") and int(self._group("b") or 0) > 12
+        reversed_ = self.reading.name in ("dmy", "dmy8") and int(self.reading.group("b") or 0) > 12
         keys = ("b", "a") if reversed_ else ("a", "b")
         width = self._width()
         for key, number in zip((*keys, "d", "m"), (target.day, target.month) * 2, strict=True):
@@ -238,13 +142,13 @@ class _Finding:
 
     def _width(self) -> int:
         """Whether days and months below ten have a zero: "12" does not tell, and beside a name has none as a rule."""
-        numbers = [number for key in ("a", "b", "d", "m") if (number := self._group(key)) is not None]
-        if self._group("w") is not None and self._spaced() and not any(number[0] == "0" for number in numbers):
+        numbers = [number for key in ("a", "b", "d", "m") if (number := self.reading.group(key)) is not None]
+        if self.reading.group("w") is not None and self._spaced() and not any(number[0] == "0" for number in numbers):
             return 1
         return min(map(len, numbers), default=2)
 
     def _spaced(self) -> bool:
-        return " " in self.match[self.name] or "." in self.match[self.name]
+        return " " in self.match[self.reading.name] or "." in self.match[self.reading.name]
 
     def _month(self, word: str, number: int) -> None:
         name = name_month(
@@ -257,7 +161,7 @@ class _Finding:
         self._put("w", name)
 
     def _ordinal(self, day: int) -> None:
-        old = self._group("o")
+        old = self.reading.group("o")
         if old is None or not old.isalpha() or old in "ºª":
             return
         if old.lower() == "er":
@@ -267,9 +171,8 @@ class _Finding:
         self._put("o", new.upper() if old.isupper() else new)
 
     def _put(self, key: str, new: str) -> None:
-        name = f"{self.name}_{key}"
-        if self._group(key) is not None:
-            self.edits.append((*self.match.span(name), new))
+        if self.reading.group(key) is not None:
+            self.edits.append((*self.reading.span(key), new))
 
     def _edited(self) -> str:
         begin, end = self.match.span()
