@@ -20,7 +20,7 @@ SHARE = 0.35
 
 @dataclass(frozen=True)
 class Study:
-    """A study: its number within the patient, date (DA), time (TM) and accession number."""
+    """A study: its number within the patient, date (DA), time (TM), accession number and so on."""
 
     number: int
     date: str
@@ -28,6 +28,7 @@ class Study:
     accession: str
     uid: str
     study_id: str
+    prior: str  # accession number of the patient's study before, or of this one
     vendor: str
 
 

@@ -21,6 +21,7 @@ _KINDS = {
     "given": "name",
     "initialfamily": "name",
     "physician": "name",
+    "doctor": "name",
     "relative": "name",
     "operator": "name",
     "mrn": "mrn",
@@ -109,10 +110,14 @@ def _clashes(text: str, words: frozenset[str]) -> bool:
     return any(word in lowered for word in words)
 
 
-def written_date(rng: Random, value: str) -> str:
-    """Write a DA value as people do."""
+def written_date(rng: Random, value: str, language: str = "en") -> str:
+    """Write a DA value as people do, in English or in the patient's language."""
     year, month, day = value[:4], value[4:6], value[6:]
     name = _MONTHS[int(month) - 1]
+    own = [row for row in tables.rows("words/months.csv") if row["lang"] == language]
+    if own and rng.random() < 0.4:
+        named = own[0]["months"].split("|")[int(month) - 1]
+        return own[0]["form"].format(d=int(day), m=named, n=int(month), y=year)
     return rng.choice(
         (
             value,
@@ -125,6 +130,8 @@ def written_date(rng: Random, value: str) -> str:
             f"{name} {int(day)}, {year}",
             f"{day}-{name[:3].upper()}-{year}",
             f"{month}/{day}/{year[2:]}",
+            f"{year}/{month}/{day}",
+            f"{year}-{month}-{day} 10:15",
         )
     )
 
@@ -190,11 +197,12 @@ class Planter:
             case "mrn":
                 text = rng.choice((p.patient_id, p.patient_id, p.other_id))
             case "accession":
-                text = rng.choice((self.study.accession, maker.accession()))
+                text = rng.choice((self.study.accession, self.study.prior, maker.accession()))
             case "date":
-                text = written_date(rng, rng.choice((self.study.date, earlier(rng, self.study.date))))
+                which = rng.choice((self.study.date, earlier(rng, self.study.date)))
+                text = written_date(rng, which, p.locale.language)
             case "birth":
-                text = written_date(rng, p.birth)
+                text = written_date(rng, p.birth, p.locale.language)
             case "phone":
                 text = rng.choice((p.phone, maker.phone()))
             case "street":
@@ -221,6 +229,9 @@ class Planter:
                 text = maker.uid()
             case "ip":
                 text = f"10.{rng.randint(2, 250)}.{rng.randint(2, 250)}.{rng.randint(2, 250)}"
+            case "doctor":  # behind a title, so that even a common name or a word is known as a name
+                common = tables.rows("words/common_names.csv")[0]["family"].split("|")
+                text = rng.choice((rng.choice(common), maker.family()))
             case "operator":
                 text = p.people["operator"].written[0]
             case "relative":

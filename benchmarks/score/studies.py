@@ -42,9 +42,11 @@ def patient_instances(seed: str, number: int) -> Iterator[Instance]:
     rng = Random(f"{seed}/studies/{number}")
     studies = rng.choice((2, 2, 3))
     made: list[tuple[str, Dataset, str]] = []
+    prior = ""
     for which in range(studies):
         kind = KINDS[(number + which * 4) % len(KINDS)]
-        made += [(kind, *entry) for entry in _study(seed, patient, which + 1, kind, rng)]
+        made += [(kind, *entry) for entry in _study(seed, patient, which + 1, kind, prior, rng)]
+        prior = str(made[-1][1].AccessionNumber)
     known = frozenset(
         str(dataset[keyword].value)
         for _, dataset, _ in made
@@ -55,14 +57,16 @@ def patient_instances(seed: str, number: int) -> Iterator[Instance]:
         yield _instance(patient, kind, dataset, syntax, known)
 
 
-def _study(seed: str, patient: Patient, which: int, kind: str, rng: Random) -> list[tuple[Dataset, str]]:
+def _study(seed: str, patient: Patient, which: int, kind: str, prior: str, rng: Random) -> list[tuple[Dataset, str]]:
     maker = Maker(rng, locales()[0][0])
     earliest = max(2004, int(patient.birth[:4]) + 1)
+    accession = maker.accession()
     study = Study(
         number=which,
         date=f"{min(2023, earliest + rng.randint(0, 12) + which)}{rng.randint(1, 12):02}{rng.randint(1, 28):02}",
         time=f"{rng.randint(7, 18):02}{rng.randint(0, 59):02}00",
-        accession=maker.accession(),
+        accession=accession,
+        prior=prior or accession,
         uid=uid_of(seed, patient, which),
         study_id=maker.digits(rng.choice((4, 5, 6))),
         vendor="HOLOGIC, Inc." if kind == "MG" else rng.choice(_VENDORS),
