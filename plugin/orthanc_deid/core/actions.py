@@ -412,8 +412,8 @@ class Rewriter:
                 self.changes.append((rule, own_vr, value, charset, partner))
                 if rule.act is Act.CLEAN:
                     self.kept[WORDS].append(((base, begin), tag, own_vr, new, charset))
-                if new is value and (vr == own_vr or not vr):
-                    return None
+                if new is value and (vr == own_vr or not vr) and not len(value) & 1:
+                    return None  # one of odd length is padded: the same again for whoever makes it again
                 return encode.element(walker.numbers, walker.explicit, tag, own_vr, new)
         self.cleaned += 1
         return stand_in(walker.numbers, walker.explicit, rule, rule.on_hit)

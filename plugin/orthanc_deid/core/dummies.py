@@ -43,6 +43,7 @@ _BY_VR = {
 }
 
 _BY_TAG = {
+    0x00080005: b"ISO_IR 100",  # Specific Character Set: text must stay readable, and Latin-1 reads anything
     0x00100040: b"O",  # Patient's Sex: "other" is its only value that says nothing
     0x00081196: b"\x00\x01",  # Warning Reason
 }

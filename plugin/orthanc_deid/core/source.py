@@ -487,9 +487,9 @@ class Source:
 
 
 def _standard_tags(found: list[Element], segments: list[Segment]) -> set[int]:
-    """Return the tags of elements that the dictionary knows."""
+    """Return the tags of elements that belong in a data set and that the dictionary knows."""
     tags = {element[0] for elements in (found, *[segment.elements for segment in segments]) for element in elements}
-    return {tag for tag in tags if attribute(tag) is not None}
+    return {tag for tag in tags if tag >= 0x00080000 and attribute(tag) is not None}
 
 
 _local = threading.local()
