@@ -159,7 +159,7 @@ class Reference:
                     return self._uid(dataset, element)
                 if not self._may_stay(element, rule, charset):
                     return self._on_hit(rule)
-                if element.VR != rule.vr and element.VR in TEXT and rule.vr in TEXT:
+                if rule.vr != element.VR and element.VR in TEXT and rule.vr in TEXT:
                     return self._raw(tag, rule.vr, _bytes(element))
                 return element
         raise NotImplementedError(rule.act)
