@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import io
 import struct
@@ -12,6 +13,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from orthanc_deid.core import standard
 from orthanc_deid.core.deidentify import deidentify as run
 from orthanc_deid.core.profile import Profile, ProfileError
 from orthanc_deid.core.sinks import BytesSink
@@ -748,3 +750,73 @@ def test_preparation_of_a_specimen_follows_the_same_rules() -> None:
     assert kept[1].ConceptCodeSequence[0].CodeMeaning == "Staining"
     before = step.SpecimenPreparationStepContentItemSequence[2].DateTime
     assert kept[2].DateTime == moved(before)
+
+
+def rows() -> list[dict[str, str]]:
+    with (standard.FOLDER / "sr_content.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def item_of(row: dict[str, str], mint: Mint) -> Dataset:
+    """A content item of a row of Table E.3.4-1, with a canary as its value."""
+    kind, where = row["value_type"], f"{row['code']} {row['value_type']}"
+    concept = code(row["code"], row["scheme"], "Concept")
+    values: dict[str, Any] = {
+        "TEXT": lambda: {"TextValue": mint.token(where)},
+        "PNAME": lambda: {"PersonName": mint.name(where)},
+        "DATE": lambda: {"Date": mint.date(where)},
+        "TIME": lambda: {"Time": "101112"},
+        "DATETIME": lambda: {"DateTime": mint.date(where) + "101112"},
+        "UIDREF": lambda: {"UID": mint.uid(where)},
+        "CODE": lambda: {"ConceptCodeSequence": [code(mint.token(where), "99LOCAL", mint.token(where))]},
+        "NUM": lambda: {
+            "MeasuredValueSequence": [
+                make(NumericValue="7351.26", MeasurementUnitsCodeSequence=[code("1", "UCUM", "no units")])
+            ]
+        },
+        "CONTAINER": lambda: {
+            "ContinuityOfContent": "SEPARATE",
+            "ContentSequence": [item("TEXT", "CONTAINS", local(), TextValue=mint.token(where))],
+        },
+        "IMAGE": lambda: {"ReferencedSOPSequence": [image(mint.uid(where))]},
+        "COMPOSITE": lambda: {"ReferencedSOPSequence": [image(mint.uid(where))]},
+        "WAVEFORM": lambda: {"ReferencedSOPSequence": [image(mint.uid(where))]},
+    }[kind]()
+    return item(kind, "CONTAINS", concept, **values)
+
+
+@pytest.mark.parametrize("options", [STRUCTURED, MODIFIED], ids=len)
+def test_every_row_of_the_table_in_one_document(options: tuple[str, ...]) -> None:
+    mint = Mint()
+    source = document([item_of(row, mint) for row in rows()])
+    found, out = deidentify(source, options)
+    assert shape(found) == shape(source)
+    assert [str(leak) for leak in leaks(out, mint.made)] == []
+    assert b"7351.26" not in out
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "retain-uids",
+        "retain-device-identity",
+        "retain-institution-identity",
+        "retain-patient-characteristics",
+        "retain-longitudinal-full-dates",
+    ],
+)
+def test_what_a_column_keeps_stays_and_nothing_else(option: str) -> None:
+    column = standard.options()[option].column
+    mint = Mint()
+    source = document([item_of(row, mint) for row in rows()])
+    _, out = deidentify(source, (*STRUCTURED, option))
+    kept = {leak.canary.place for leak in leaks(out, mint.made)}
+    uids = {"UIDREF", "IMAGE", "COMPOSITE", "WAVEFORM"}
+    expected = {
+        f"{row['code']} {row['value_type']}"
+        for row in rows()
+        if row.get(column) == "K" and row["value_type"] not in ("CONTAINER", "TIME", "NUM")
+    }
+    if option == "retain-uids":  # then references stay too, of whatever concept
+        expected |= {f"{row['code']} {row['value_type']}" for row in rows() if row["value_type"] in uids - {"UIDREF"}}
+    assert kept == expected
