@@ -141,9 +141,9 @@ def _from_table(tag: int, vr: str, row: standard.TableRow, choices: Choices) -> 
             found = _shift(tag, vr, choices)
             if found is not None:
                 return Decision(found, source)
-        elif vr in TEXT or vr == "SQ":
+        elif vr in TEXT or vr in ("AE", "SQ"):
             return Decision("C", source)
-        elif vr in ("AE", "CS"):
+        elif vr == "CS":
             return Decision("K", f"{source}, a value without room for text")
         return Decision(row.basic, f"{edition} basic {row.basic}, since {name} cannot clean it")
     return Decision(row.basic, f"{edition} basic {row.basic}")
