@@ -214,11 +214,11 @@ def test_a_profile_adds_words_and_takes_them_away():
     ("vr", "limit"), [(b"SH", 16), (b"LO", 64), (b"ST", 1024), (b"LT", 10240)], ids=["SH", "LO", "ST", "LT"]
 )
 def test_masked_text_fits_the_vr(vr, limit):
-    text = ("a Zo " * limit)[:limit]
+    text = ("a Zq " * limit)[:limit]
     made = clean(text, vr=vr)
     assert made is not None
     assert len(made) <= limit
-    assert "Zo" not in made
+    assert "Zq" not in made
     assert clean(made, vr=vr) == made
 
 
@@ -242,7 +242,7 @@ def test_line_ends_and_blanks_stay():
     ("term", "text", "expected"),
     [
         (b"ISO_IR 100", "Schädel Zörblatt", "Schädel ***"),
-        (b"ISO_IR 101", "vyšetření Čzörblat thorax", "*** thorax"),
+        (b"ISO_IR 101", "vyšetření Čzörblat thorax", "vyšetření *** thorax"),
         (b"ISO_IR 126", "θώρακας Ζορμπλατ", "θώρακας ***"),
         (b"ISO_IR 144", "головы Зорблатт", "головы ***"),
         (b"ISO_IR 192", "胸部 佐藤太郎 Schädel", "胸部 *** Schädel"),

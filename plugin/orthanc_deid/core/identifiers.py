@@ -131,7 +131,8 @@ def patterns(text: str, *, dated: bool) -> list[tuple[int, int]]:
 def _numbered(chain: str) -> bool:
     """Whether numbers joined by hyphens or slashes are one number: not ranges or lists of round values."""
     parts = re.split("[-/]", chain)
-    return sum(map(len, parts)) >= 7 and any(len(part) >= 4 and int(part) % 10 for part in parts)
+    long = len(parts) > 2 or any(len(part) >= 4 for part in parts)
+    return long and sum(map(len, parts)) >= 7 and any(int(part) % 10 for part in parts)
 
 
 def _only_title(match: re.Match[str]) -> bool:

@@ -6,7 +6,6 @@ lists (Oberarmschaft, HeadNeck). Words that are somebody's name too carry a mark
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 import unicodedata
@@ -20,9 +19,20 @@ FOLDER = STANDARD.parent / "text"
 UNKNOWN, WORD, NAME = 0, 1, 2
 """What a word is: on no list, on a list, or on a list and somebody's name too."""
 
+_TECHNICAL = ("dicom", "radiology", "units", "vendors")
 _LANGUAGES = ("dutch", "french", "german", "italian", "portuguese", "spanish")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[a-z]+")
 _ENDINGS = ("s", "e", "n", "en", "er", "es", "em")
+_MEDICAL = re.compile(
+    # operations, pictures and states: endings that the languages share and names do not have
+    r".{3,}(?:e[ck]tom(?:y|ie|ia|ía)|ostom(?:y|ie|ia|ía)|gra(?:phy|phie|fie|fia|fía)|s[ck]op(?:y|ie|ia|ía)"
+    r"|plast(?:y|ie|ia|ía)|lit(?:h)?i?asis|megal(?:y|ie|ia)|plegi[ae]?|rr?h?agi[ae]|rrh?o?ea|aemia|ämie|émie"
+    r"|path(?:y|ie)|algi[ae]|itides|[ck]tasis|kinesi[ae]|trophy|trophie|sclerosis|sklerose)"
+)
+_CASES = re.compile(
+    # Endings of Russian nouns and adjectives; not those that make family names (-ов, -ев, -ин).
+    r"(?:ого|его|ому|ему|ыми|ими|ами|ями|ах|ях|ам|ям|ой|ей|ый|ий|ая|яя|ое|ее|ые|ие|ую|юю|ом|ем|ым|им|ых|их|ь|[аяуюеиыо])$"
+)
 _LINKS = ("", "s", "n", "en", "es", "o")
 _MATRIX = re.compile(r"\d{1,4}(?:x\d{1,4}){1,3}(?:[µu]?m|[mc]m|px)?")
 _RUNS = re.compile(r"\d+|\D+")
@@ -32,10 +42,13 @@ _PUT_TOGETHER = 8  # letters of the shortest word that is taken apart
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The lists, read: `words` with UNKNOWN, WORD or NAME by casefolded word, the parts of compounds, and units."""
+    """The lists, read. All words are casefolded."""
 
-    words: dict[str, int]
-    parts: frozenset[str]
+    words: frozenset[str]
+    names: frozenset[str]  # those of the words that are somebody's name too
+    technical: frozenset[str]  # words of techniques, units and the standard, which may have digits beside them
+    parts: frozenset[str]  # words that compounds are put together from
+    stems: frozenset[str]  # of Russian words
     units: frozenset[str]
     ideographs: frozenset[str]  # Chinese, Japanese and Korean words, which are written without blanks
     longest: int  # length of the longest of them
@@ -55,43 +68,65 @@ def digest() -> str:
 @lru_cache(maxsize=1)
 def lexicon() -> Lexicon:
     """Read the lists, once."""
-    words: dict[str, int] = {}
-    parts: set[str] = set()
-    units: set[str] = set()
-    ideographs: set[str] = set()
+    lists: dict[str, set[str]] = {}
+    names: set[str] = set()
     for path in sorted(FOLDER.glob("*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [(word, NAME if mark else WORD) for word, mark in list(csv.reader(file))[1:]]
-        if path.stem == "units":
-            units.update(word for word, _ in rows)
-        if path.stem == "chinese_japanese_korean":
-            ideographs.update(word for word, _ in rows)
-            continue
-        for word, mark in rows:
-            words[word] = max(mark, words.get(word, UNKNOWN))
-        if path.stem in ("radiology", *_LANGUAGES):
-            parts.update(word for word, mark in rows if mark == WORD and len(word) >= _PART and word.isalpha())
-    parts -= {word for word, mark in words.items() if mark == NAME}
-    for word in [word for word in words if not word.isascii()]:
-        for plain in plain_letters(word):
-            words.setdefault(plain, words[word])
-    return Lexicon(words, frozenset(parts), frozenset(units), frozenset(ideographs), max(map(len, ideographs)))
+        # By hand, since this is part of every worker's start: no word holds a comma or a quote.
+        lines = path.read_text("utf-8").split("\n")[1:-1]
+        marked = {line[:-2] for line in lines if line[-1] == "y"}
+        lists[path.stem] = marked.union([line[:-1] for line in lines if line[-1] == ","])
+        names |= marked
+    ideographs = lists.pop("chinese_japanese_korean")
+    words: set[str] = set().union(*lists.values())
+    for accented in [word for word in words if not word.isascii()]:
+        for plain in plain_letters(accented):
+            if plain not in words and accented in names:
+                names.add(plain)
+            words.add(plain)
+    parts = {
+        word
+        for name in ("radiology", *_LANGUAGES)
+        for word in lists[name] - names
+        if len(word) >= _PART and word.isalpha()
+    }
+    technical = set().union(*(lists[name] for name in _TECHNICAL)) - names
+    return Lexicon(
+        frozenset(words),
+        frozenset(names),
+        frozenset(technical),
+        frozenset(parts),
+        frozenset(stem for word in lists["russian"] if len(stem := _CASES.sub("", word)) >= _PART),
+        frozenset(lists["units"]),
+        frozenset(ideographs),
+        max(map(len, ideographs)),
+    )
 
 
 def plain_letters(word: str) -> tuple[str, str]:
-    """Return how a word is written where umlauts and accents are not to be had."""
-    bare = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
-    spelt = word.replace("ä", "ae").replace("ö", "oe").replace("ü", "ue").replace("ß", "ss")
-    return bare, spelt
+    """Return how a casefolded word is written where umlauts and accents are not to be had."""
+    return word.translate(_bare()), word.translate(_SPELT)
+
+
+_SPELT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "æ": "ae", "ø": "oe"})
+
+
+@lru_cache(maxsize=1)
+def _bare() -> dict[int, str]:
+    """Small letters of Latin scripts without their accents."""
+    found = {ord("ø"): "o", ord("ł"): "l", ord("æ"): "ae", ord("œ"): "oe"}
+    for number in range(0xDF, 0x250):
+        bare = unicodedata.normalize("NFD", chr(number))[0]
+        if bare.isascii():
+            found[number] = bare
+    return found
 
 
 @lru_cache(maxsize=16384)
 def known(token: str) -> int:
     """Say what a token of letters and digits is, without what a profile adds or takes away: UNKNOWN, WORD or NAME."""
     folded = token.casefold()
-    found = lexicon().words.get(folded)
-    if found is not None:
-        return found
+    if folded in lexicon().words:
+        return NAME if folded in lexicon().names else WORD
     if folded.isdecimal():
         return WORD if len(folded) <= 4 else UNKNOWN
     if any(c.isdigit() for c in folded):
@@ -104,10 +139,9 @@ def _mixed(folded: str) -> int:
     if _MATRIX.fullmatch(folded):
         return WORD
     runs = _RUNS.findall(folded)
-    words = lexicon().words
     letters = [run for run in runs if not run.isdecimal()]
     digits = [run for run in runs if run.isdecimal()]
-    if any(words.get(run) != WORD for run in letters):
+    if not lexicon().technical.issuperset(letters):
         return UNKNOWN
     if len(runs) == 2 and runs[0].isdecimal() and len(runs[1]) >= 2 and runs[1] in lexicon().units:
         return WORD if len(runs[0]) <= 6 else UNKNOWN
@@ -122,18 +156,24 @@ def _mixed(folded: str) -> int:
     return WORD
 
 
+def _plain(word: str) -> bool:
+    folded = word.casefold()
+    return folded in lexicon().words and folded not in lexicon().names
+
+
 def _put_together(token: str, folded: str) -> int:
-    words = lexicon().words
     if not token.isupper() and not token.islower() and not token.istitle():
         pieces = _CAMEL.findall(token)
-        if "".join(pieces) == token and all(len(p) > 1 and words.get(p.casefold()) == WORD for p in pieces):
+        if "".join(pieces) == token and all(len(p) > 1 and _plain(p) for p in pieces):
             return WORD
     for ending in _ENDINGS:
         if folded.endswith(ending):
             base = folded[: -len(ending)]
             if len(base) >= 5 and base in lexicon().parts:
                 return WORD
-    if len(folded) >= _PUT_TOGETHER and folded.isalpha() and _divides(folded):
+    if len(folded) >= _PUT_TOGETHER and folded.isalpha() and (_MEDICAL.fullmatch(folded) or _divides(folded)):
+        return WORD
+    if "а" <= folded[0] <= "я" and _CASES.sub("", folded) in lexicon().stems:
         return WORD
     return UNKNOWN
 
