@@ -227,23 +227,19 @@ def _verdict(pairs: Pairs, total: _Group, tool: str | None) -> Iterable[str]:
         )
     else:
         judged = total.instances - total.unjudged - total.lost
-        new = _errors(total.added)
-        yield f"{judged} of {total.instances} instances were judged before and after; {new or 'no'} errors are new."
+        yield f"Judged before and after: {judged} of {total.instances} instances. New errors: {_errors(total.added)}."
         if total.unjudged:
-            yield f"{total.unjudged} could not be judged: the validator gave up on the source already."
+            yield f"Not judged, since the validator gave up on the source already: {total.unjudged}."
         if total.lost:
-            yield f"{total.lost} could not be judged any more: the validator gave up on the output only."
+            yield f"Not judged, since the validator gave up on the output, but not on the source: {total.lost}."
     if total.other_plan:
-        yield (
-            f"{total.other_plan} outputs do not say that they were made by this profile in this version: they were "
-            "made by another, or are no outputs."
-        )
-    else:
+        yield f"Outputs that were not made by this profile in this version, by their own mark: {total.other_plan}."
+    elif total.instances:
         yield "All outputs compared say that this profile in this version made them (plan digest in their mark)."
     if pairs.without_source:
-        yield f"{pairs.without_source} files among the outputs have no source here, and were not compared."
+        yield f"Files among the outputs that have no source here, and were not compared: {pairs.without_source}."
     for reason, number in sorted(pairs.without_output.items()):
-        yield f"{number} sources without output ({reason})."
+        yield f"Sources without output ({reason}): {number}."
 
 
 def _instances(groups: dict[tuple[str, str], _Group], studies: dict[str, int], tool: str | None) -> Section:

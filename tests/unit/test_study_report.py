@@ -113,11 +113,11 @@ def test_only_differences_are_shown_and_a_new_error_is_a_finding(
     monkeypatch.setattr(validity, "tool", lambda: script(study, NEW_ERROR))
     code, text = run(study, capsys)
     assert code == 1
-    assert "2 of 2 instances were judged before and after; 2 errors are new." in text
+    assert "Judged before and after: 2 of 2 instances. New errors: 2." in text
     assert "StudyID Value invalid for this VR [SH] 2" in text
     assert "PatientName Something that goes 2" in text
     assert "that stays" not in text and "ZZYZX" not in text
-    assert "1 sources without output (quarantined: pixels-not-cleaned)" in text
+    assert "Sources without output (quarantined: pixels-not-cleaned): 1." in text
     assert "CT Image Storage 2 4 4 2 2" in text
 
 
@@ -155,8 +155,8 @@ def test_pairs_are_found(
         report.unlink()
     code, text = run(study, capsys, *arguments)
     assert code == 0
-    assert "2 of 2 instances were judged" in text and "no errors are new" in text
-    assert "1 sources without output" in text
+    assert "2 of 2 instances. New errors: 0." in text
+    assert "Sources without output" in text
 
 
 def test_the_key_of_another_project_finds_no_pair(
@@ -165,7 +165,9 @@ def test_the_key_of_another_project_finds_no_pair(
     monkeypatch.setattr(validity, "tool", lambda: script(study, "pass"))
     code, text = run(study, capsys, "--key-file", str(study / "key"), "--project", "other")
     assert code == 1
-    assert "0 of 0 instances" in text and "3 sources without output" in text and "2 files among the outputs" in text
+    assert "0 of 0 instances" in text and "All outputs" not in text
+    assert "Sources without output (no output): 3." in text
+    assert "have no source here, and were not compared: 2." in text
 
 
 def test_a_missing_validator_is_said_plainly(
@@ -175,16 +177,16 @@ def test_a_missing_validator_is_said_plainly(
     code, text = run(study, capsys)
     assert code == 1
     assert "Validity was NOT checked: dciodvfy is not installed" in text
-    assert "no errors are new" not in text and "not checked" in text
+    assert "New errors" not in text and "not checked" in text
 
 
 @pytest.mark.parametrize(
     ("text", "words", "code"),
     [
-        ("import os, signal\nos.kill(os.getpid(), signal.SIGABRT)", "2 could not be judged: the validator gave up", 0),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGABRT)", "gave up on the source already: 2.", 0),
         (
             "import os, signal\nif b'orthanc-deid' in data: os.kill(os.getpid(), signal.SIGABRT)",
-            "2 could not be judged any more",
+            "but not on the source: 2.",
             1,
         ),
     ],
@@ -194,7 +196,7 @@ def test_a_validator_that_dies_judges_nothing(
 ) -> None:
     monkeypatch.setattr(validity, "tool", lambda: script(study, text))
     got, said = run(study, capsys)
-    assert words in said and "0 of 2 instances were judged" in said
+    assert words in said and "0 of 2 instances" in said
     assert got == code
 
 
@@ -204,7 +206,9 @@ def test_outputs_of_another_profile_are_a_finding(
     monkeypatch.setattr(validity, "tool", lambda: script(study, "pass"))
     folders = ["--before", str(study / "before"), "--after", str(study / "after")]
     assert main(["conformance", str(PROFILES / "ct-research-age-bands.yaml"), *folders]) == 1
-    assert "2 outputs do not say that they were made by this profile" in " ".join(capsys.readouterr().out.split())
+    assert "not made by this profile in this version, by their own mark: 2." in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_what_is_no_report_is_refused(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,4 +222,4 @@ def test_debians_validator_finds_nothing_new(study: Path, capsys: pytest.Capture
     code, text = run(study, capsys)
     assert code == 0
     assert "Validator dciodvfy (dicom3tools 1." in text
-    assert "2 of 2 instances were judged before and after; no errors are new." in text
+    assert "Judged before and after: 2 of 2 instances. New errors: 0." in text
