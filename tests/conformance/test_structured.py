@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import shutil
 import struct
+import subprocess
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -36,6 +38,7 @@ COMPREHENSIVE_3D = "1.2.840.10008.5.1.4.1.1.88.34"
 DOSE = "1.2.840.10008.5.1.4.1.1.88.67"
 ANNOTATIONS = "1.2.840.10008.5.1.4.1.1.91.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
+DSRDUMP = shutil.which("dsrdump")
 DAYS = datetime.timedelta(days=SUBJECT.date_offset)
 
 
@@ -820,3 +823,27 @@ def test_what_a_column_keeps_stays_and_nothing_else(option: str) -> None:
     if option == "retain-uids":  # then references stay too, of whatever concept
         expected |= {f"{row['code']} {row['value_type']}" for row in rows() if row["value_type"] in uids - {"UIDREF"}}
     assert kept == expected
+
+
+def read_by_dcmtk(data: bytes, folder: Path) -> tuple[int, list[str]]:
+    """Exit status and complaints of DCMTK's dsrdump, which follows content trees and their relationships."""
+    file = folder / "file.dcm"
+    file.write_bytes(data)
+    assert DSRDUMP is not None
+    done = subprocess.run([DSRDUMP, "-v", file], capture_output=True, timeout=60, check=False)
+    lines = done.stderr.decode("utf-8", "replace").splitlines()
+    return done.returncode, [line for line in lines if line.startswith(("E:", "W:", "F:"))]
+
+
+REPORTS = [name for name, dataset in made() if "ContentSequence" in dataset]
+
+
+@pytest.mark.skipif(DSRDUMP is None, reason="dsrdump (Debian package dcmtk) is not installed")
+@pytest.mark.parametrize("options", [MODIFIED, ("clean-descriptors",)], ids=len)
+@pytest.mark.parametrize("name", REPORTS)
+def test_dcmtk_reads_the_report_as_it_read_the_source(name: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    dataset = dict(made())[name]
+    before = read_by_dcmtk(builders.to_bytes(dataset), tmp_path)
+    after = read_by_dcmtk(deidentify(dataset, options)[1], tmp_path)
+    assert after[0] <= before[0]
+    assert set(after[1]) <= set(before[1])
