@@ -210,10 +210,10 @@ def _statement(
         sections=(
             Section("Result", points=tuple(_verdict(pairs, total, tool))),
             _instances(groups, studies, tool),
-            _differences("Errors that the outputs have and the sources have not", "Error", total.added),
-            _differences("Errors that the sources have and the outputs have not", "Error", total.gone),
-            _differences("Warnings that the outputs have and the sources have not", "Warning", total.added),
-            _differences("Warnings that the sources have and the outputs have not", "Warning", total.gone),
+            _differences("New errors", "Error", total.added),
+            _differences("Errors that are gone", "Error", total.gone),
+            _differences("New warnings", "Warning", total.added),
+            _differences("Warnings that are gone", "Warning", total.gone),
         ),
         signatures=("Checked by",),
     )

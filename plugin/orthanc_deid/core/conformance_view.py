@@ -160,7 +160,7 @@ def _cell(text: str) -> str:
     return _WORD.sub("<wbr>", escape(text))
 
 
-_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[a-z]/)(?=[A-Z])")
 
 _STYLE = """
 :root { color-scheme: light; --ink: #1c2430; --soft: #5b6675; --line: #d5dbe3; --head: #eef2f6; --blue: #1f4e79;
