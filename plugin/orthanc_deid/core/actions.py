@@ -38,6 +38,9 @@ def _several(value: bytes) -> bytes:
     return value + rb"(?:\\" + value + rb")*"
 
 
+_LETTERS = rb"[^\\\x00-\x08\x0e-\x1a\x1c-\x1f]"
+"""No control characters but those of lines, pages and code extension: UTF-16 has them between its letters."""
+
 _LEGAL = {
     # What a kept value may look like, with room for what real senders write. Anything else may be text that somebody
     # put where it does not belong, and is treated like a value of the patient's.
@@ -48,8 +51,9 @@ _LEGAL = {
     b"DS": _several(rb" *(?:[+-]?\d*\.?\d*(?:[eE][+-]?\d+)?|[+-]?(?:[nN][aA][nN]|[iI][nN][fF]))[ \0]*"),
     b"DT": rb"[\d.+\-: ]*",
     b"IS": _several(rb" *[+-]?\d{0,14}(?:\.0*)?[ \0]*"),
-    b"LO": rb"[^\\]{0,256}(?:\\[^\\]{0,256})*",
-    b"SH": rb"[^\\]{0,64}(?:\\[^\\]{0,64})*",
+    b"LO": _several(_LETTERS + rb"{0,256}\0?"),
+    b"SH": _several(_LETTERS + rb"{0,64}\0?"),
+    **dict.fromkeys((b"LT", b"PN", b"ST", b"UC", b"UR", b"UT"), _several(_LETTERS + rb"*\0?")),
     b"TM": rb"[\d.\-: ]*",
     b"UI": rb"[0-9.]{0,64}(?:\\[0-9.]{0,64})*[ \0]*",
 }
@@ -114,7 +118,7 @@ class HotNode(dict[int, Hot]):
         self.node = node
         self.numbers = numbers
         self.explicit = explicit
-        self._private: dict[tuple[int, str, bytes], Hot] = {}
+        self._private: dict[tuple[int, str, bytes], Hot | None] = {}
 
     def __missing__(self, tag: int) -> Hot:
         hot = self[tag] = self._make(self.node[tag])
@@ -122,15 +126,15 @@ class HotNode(dict[int, Hot]):
 
     def private(self, tag: int, creator: str, vr: bytes) -> Hot | None:
         """Return the rule of a private element that stays, None for one that goes (PS3.15 E.3.10)."""
-        rule = self.node.private(tag, creator, vr) if self.node.private is not None else None
-        if rule is None:
-            return None
-        made = self._private.get((tag, creator, vr))
-        if made is None:
+        key = (tag, creator, vr)
+        try:
+            return self._private[key]
+        except KeyError:
+            rule = self.node.private(tag, creator, vr) if self.node.private is not None else None
             if len(self._private) >= _REMEMBERED:
                 self._private.clear()
-            made = self._private[tag, creator, vr] = self._make(rule)
-        return made
+            made = self._private[key] = None if rule is None else self._make(rule)
+            return made
 
     def content(self, value_type: str, code: str, scheme: str) -> HotNode:
         """Return the rules of a content item of this Value Type and concept; these where they do not matter."""
@@ -500,7 +504,7 @@ class Rewriter:
                     self._harvest_items(inner, nested, charset, depth + 1)
 
 
-_REMEMBERED = 512
+_REMEMBERED = 4096
 _harvested: dict[tuple[bytes, bool, str, Charset], tuple[tuple[str, bytes, Charset], ...]] = {}
 
 
