@@ -20,26 +20,27 @@ _CLOCK = (
     rf"(?P<ap> ?{_HALF})?(?P<z> ?(?:z|[+-]\d\d:?\d\d)(?![^\W_]))?"
     r"(?P<u> ?(?:uhr|hrs?|hours|heures|h|uur|u)(?![^\W_]))?"
 )
-_BEFORE = r"(?<!\d)(?<!\d[.,])"
+_BEFORE = r"(?<!\d)"
+_APART = r"(?<!\d)(?<!\d\.)"  # digits alone may also be the part of a UID, or a fraction
 _RANGE = r"(?P<pre>\d{1,2}\.? ?(?:\d{1,2}\. ?)?(?:-|/|\+|&|to|bis|und|and|au|al|tot|till|a|y|e|et|en|och|og) ?)?"
 
 
 def _alternatives(month: str) -> dict[str, str]:
     """Return the spellings, name → regular expression. The first that fits counts; words come last."""
     return {
-        "stamp": _BEFORE + rf"(?P<y>{_Y})(?P<m>\d\d)(?P<d>\d\d)(?P<h>[01]\d|2[0-3])(?P<mi>[0-5]\d)"
+        "stamp": _APART + rf"(?P<y>{_Y})(?P<m>\d\d)(?P<d>\d\d)(?P<h>[01]\d|2[0-3])(?P<mi>[0-5]\d)"
         r"(?:(?P<se>[0-5]\d)(?:\.\d{1,9})?)?(?P<z>z|[+-]\d{4})?(?!\d)",
-        "ymd": _BEFORE + rf"(?P<y>{_Y})(?:(?P<s>[-/._ ]) ?(?P<m>\d{{1,2}})(?P<s2>[-/._ ]) ?(?P<d>\d{{1,2}})"
-        r"|(?P<m8>\d\d)(?P<d8>\d\d))(?!\d)",
+        "ymd": _BEFORE + rf"(?P<y>{_Y})(?P<s>[-/._ ]) ?(?P<m>\d{{1,2}})(?P<s2>[-/._ ]) ?(?P<d>\d{{1,2}})(?!\d)",
+        "ymd8": _APART + rf"(?P<y>{_Y})(?P<m>\d\d)(?P<d>\d\d)(?!\d)",
         "dmy": _BEFORE + _RANGE + r"(?P<a>\d{1,2})(?P<s>[-/._ ]) ?(?P<b>\d{1,2})(?P<s2>[-/._ ]) ?"
         rf"(?:(?P<y>{_Y})(?!\d)|(?P<yy>\d\d)(?!\d|[.,:/]\d))",
-        "dmy8": _BEFORE + rf"(?P<a>\d\d)(?P<b>\d\d)(?P<y>{_Y})(?!\d)",
+        "dmy8": _APART + rf"(?P<a>\d\d)(?P<b>\d\d)(?P<y>{_Y})(?!\d)",
         "named": _BEFORE + _RANGE + r"(?P<d>\d{1,2})(?P<o>st|nd|rd|th|er|[ºª°.])?[ \-/._,]{0,2}"
         rf"(?:(?:of|de|di|den|del) |d')?(?P<w>{month})(?![^\W\d_])(?:\.?[ \-/.,_]{{0,3}}(?:(?:de|del|of|do) )?"
         rf"(?:(?P<y>{_Y})(?!\d)|'?(?P<yy>\d\d)(?!\d|[.,:h]\d|{_UNIT})))?",
         "year_named": _BEFORE + rf"(?P<y>{_Y})[ \-/._]?(?P<w>{month})(?![^\W\d_])"
         r"(?:\.?[ \-/._]?(?P<d>\d{1,2})(?!\d|[.,:h]\d))?",
-        "partial": _BEFORE + rf"(?:(?:0?[1-9]|1[0-2])/{_Y}(?!\d)|(?:0[1-9]|1[0-2])\.{_Y}(?!\d|{_UNIT})"
+        "partial": _APART + rf"(?:(?:0?[1-9]|1[0-2])/{_Y}(?!\d)|(?:0[1-9]|1[0-2])\.{_Y}(?!\d|{_UNIT})"
         rf"|{_Y}[-/](?:0[1-9]|1[0-2])(?![\d/-]))",
         "east": rf"(?P<y>{_Y}) ?[年년] ?(?:(?P<m>\d{{1,2}}) ?[月월] ?(?:(?P<d>\d{{1,2}}) ?[日일])?)?",
         "six": r"(?<![\w.,])\d{6}(?!\w|[.,]\d)",

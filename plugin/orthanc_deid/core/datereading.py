@@ -45,18 +45,18 @@ class Reading:
         year, short = group("y"), False
         if year is None:
             year, short = group("yy"), True
-        word, day = group("w"), group("d") or group("d8")
-        month = str(month_number(word)) if word else group("m") or group("m8")
+        word, day = group("w"), group("d")
+        month = str(month_number(word)) if word else group("m")
         if year is None or month is None or day is None:
             return self._without_year(word or "") if year is None else True
-        if name == "ymd" and group("s") is not None:
+        if name == "ymd":
             if group("s") == " " and (group("s2") != " " or len(day) < 2 or len(month) < 2):
                 return None
             if not 0 < int(month) <= 12 or not 0 < int(day) <= 31:
                 return None
             if group("s") != group("s2"):
                 return True
-        elif name in ("stamp", "ymd") and (not 0 < int(month) <= 12 or not 0 < int(day) <= 31):
+        elif name in ("stamp", "ymd8") and (not 0 < int(month) <= 12 or not 0 < int(day) <= 31):
             return None
         if int(day) > 31:
             return None

@@ -133,8 +133,6 @@ class _Finding:
         width = self._width()
         for key, number in zip((*keys, "d", "m"), (target.day, target.month) * 2, strict=True):
             self._put(key, f"{number:0{width}}")
-        self._put("d8", f"{target.day:02}")
-        self._put("m8", f"{target.month:02}")
         for key in ("wd", "wd2", "wd3"):
             if key in self.match.re.groupindex and self.match[key] and target.weekday() != day.weekday():
                 self.edits.append((*self.match.span(key), MASK))
