@@ -210,10 +210,7 @@ def _statement(
         sections=(
             Section("Result", points=tuple(_verdict(pairs, total, tool))),
             _instances(groups, studies, tool),
-            _differences("New errors", "Error", total.added),
-            _differences("Errors that are gone", "Error", total.gone),
-            _differences("New warnings", "Warning", total.added),
-            _differences("Warnings that are gone", "Warning", total.gone),
+            *(_all_differences(total) if tool else ()),
         ),
         signatures=("Checked by",),
     )
@@ -252,6 +249,15 @@ def _instances(groups: dict[tuple[str, str], _Group], studies: dict[str, int], t
         rows.append((str(studies[study]), study, name, str(group.instances), *cells))
     columns = ("study", "its new UID", "SOP class", "instances", "errors before", "errors after", "new", "gone")
     return Section("Instances", ("By study, as it is called now, and SOP class.",), table=Table(columns, tuple(rows)))
+
+
+def _all_differences(total: _Group) -> tuple[Section, ...]:
+    return (
+        _differences("New errors", "Error", total.added),
+        _differences("Errors that are gone", "Error", total.gone),
+        _differences("New warnings", "Warning", total.added),
+        _differences("Warnings that are gone", "Warning", total.gone),
+    )
 
 
 def _differences(title: str, level: str, findings: Counter[validity.Finding]) -> Section:
