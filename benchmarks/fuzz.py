@@ -274,6 +274,8 @@ def main() -> int:
     if args.replay is not None:
         return replay(args, corpus)
     print(f"{len(corpus.bases)} sources (digest {corpus.digest}), seed {args.seed}, profiles {', '.join(args.profile)}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     tally = Campaign(args, corpus).run()
     took = time.monotonic() - began

@@ -17,10 +17,10 @@ from typing import Any
 import pydicom
 from orthanc_deid.core import source as source_module
 from orthanc_deid.core import standard
-from orthanc_deid.core.actions import CODING_UIDS
+from orthanc_deid.core.actions import CODING_UIDS, creator_name
 from orthanc_deid.core.deidentify import Subject, deidentify
 from orthanc_deid.core.errors import QUARANTINE_REASONS, REJECT_REASONS, DeidError, tag_text
-from orthanc_deid.core.plan import Act, Node, Plan
+from orthanc_deid.core.plan import Act, Node, Plan, Rule
 from orthanc_deid.core.profile import Profile
 from orthanc_deid.core.sinks import BytesSink
 from orthanc_deid.core.source import Source
@@ -255,7 +255,7 @@ def _holding(
         tag, vr, _, start, stop, _, _ = element
         if token not in _plain(walker.buf[start:stop], wide):
             continue
-        rule = node[tag]
+        rule = _rule(walker, elements, node, element)
         here = [*path, tag]
         if vr == b"SQ" or rule.vr == "SQ":
             inner, items = walker.sequence(element, len(path))
@@ -263,6 +263,19 @@ def _holding(
                 yield from _holding(inner, item[4], rule.child or node, here, token, wide)
         else:
             yield here, rule.vr, rule.act
+
+
+def _rule(walker: Walker, elements: list[Element], node: Node, element: Element) -> Rule:
+    """Return what the plan says of an element; of a private one by the creator of its block on the same level."""
+    tag, vr = element[0], element[1]
+    if tag >> 16 & 1 and node.private is not None:
+        home = tag & 0xFFFF0000 | tag >> 8 & 0xFF
+        for other in elements:
+            if other[0] == home:
+                found = node.private(tag, creator_name(walker.buf[other[3] : other[4]]), vr)
+                if found is not None:
+                    return found
+    return node[tag]
 
 
 def _plain(value: bytes, wide: bool) -> bytes:

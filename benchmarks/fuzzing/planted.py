@@ -49,6 +49,8 @@ def value(random: Random, vr: bytes) -> bytes:
         return b"\1\2" + token + b"\0\0" * random.randint(0, 3)
     if vr in (b"FD", b"FL", b"OD", b"OF", b"SL", b"SS", b"UL", b"US", b"AT", b"OL", b"OV", b"SV", b"UV"):
         return struct.pack("<d", random.random())
+    if kind > 0.97:
+        return token.decode().encode(random.choice(("utf-16-le", "utf-16-be", "utf-32-le")))
     if not token[:1].isdigit() or token.isdigit():
         return random.choice(_DRESS) % token
     return random.choice(_DRESS[:6]) % token  # a date with separators counts as a word of its own
