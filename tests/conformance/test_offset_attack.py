@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cache
 
 import pytest
 from orthanc_deid.core import standard
@@ -105,6 +106,7 @@ def read_words(text: str) -> date | None:
     return None
 
 
+@cache
 def world(seed: int, times: str, release: Release, words: Words) -> tuple[Patient, Patient, dict[str, datetime]]:
     """Two patients of one scanner; the third is what its service log and the standard's pages say."""
     rng = random.Random(seed)
