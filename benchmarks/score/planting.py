@@ -10,6 +10,8 @@ from functools import cache
 from random import Random
 from typing import Any
 
+from pydicom.sr.codedict import Collection
+
 from benchmarks.score import tables
 from benchmarks.score.people import Maker, Patient, locales, make_person
 
@@ -77,7 +79,22 @@ def research(text: str) -> Planted:
 
 @cache
 def _atoms() -> dict[str, tuple[str, ...]]:
-    return {row["slot"]: tuple(row["values"].split("|")) for row in tables.rows("words/atoms.csv")}
+    return {row["slot"]: tuple(row["values"].split("|")) for row in tables.rows("words/atoms.csv")} | {
+        "concept": _concepts()
+    }
+
+
+_CONTEXT_GROUPS = (4, 11, 12, 25, 29, 3827, 4010, 4031, 6030, 6031, 6033, 6102, 6109, 7010, 7151, 7600, 12103)
+"""Context groups of PS3.16 for regions, structures, vessels, nodes, views, agents, tracers, findings and pathology."""
+
+
+@cache
+def _concepts() -> tuple[str, ...]:
+    """Meanings of coded concepts, by pydicom: thousands of terms that no list of words here was made from."""
+    found: set[str] = set()
+    for group in _CONTEXT_GROUPS:
+        found.update(concept.meaning for concept in Collection(f"CID{group}").concepts.values())
+    return tuple(sorted(meaning for meaning in found if len(meaning) <= 40))
 
 
 @cache
