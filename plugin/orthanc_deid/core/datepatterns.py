@@ -46,6 +46,8 @@ def _alternatives(month: str) -> dict[str, str]:
         "six": r"(?<![\w.,])\d{6}(?!\w|[.,]\d)",
         "month_year": rf"(?<![^\W\d_])(?P<w>{month})\.?(?:[ \-/.,_]{{0,2}}(?:(?:de|del|of) )?(?P<y>{_Y})(?!\d)"
         rf"| ?[-']\d\d(?!\d|[-/., ]{{1,2}}\d|{_UNIT}))",
+        "unix": rf"(?<![^\W\d_])(?P<w>{month}) {{1,2}}(?P<d>\d{{1,2}}) "
+        rf"(?P<h>[01]\d|2[0-3]):(?P<mi>[0-5]\d):(?P<se>[0-5]\d)(?P<z> (?:utc|[a-z]{{1,3}}t))? (?P<y>{_Y})(?!\d)",
         "us": rf"(?<![^\W\d_])(?P<w>{month})\.?[ -]?(?P<d>\d{{1,2}})(?!\d)(?P<o>st|nd|rd|th)?"
         rf"(?P<post> ?(?:-|to|and|&) ?\d{{1,2}})?(?:(?:, ?| |-)(?:of )?(?P<y>{_Y})(?!\d))?",
         "week": rf"(?<![^\W_])(?:kw|cw|q|week|woche|semaine|semana|vecka) ?\d{{1,2}} ?[/ ]? ?{_Y}(?!\d)",
@@ -54,7 +56,7 @@ def _alternatives(month: str) -> dict[str, str]:
     }
 
 
-_WORD_FIRST = ("month_year", "us", "week", "era")
+_WORD_FIRST = ("month_year", "unix", "us", "week", "era")
 _OPENERS = {
     "week": ("kw", "cw", "q", "week", "woche", "semaine", "semana", "vecka"),
     "era": ("m", "t", "s", "h", "r", *"明大昭平令"),

@@ -153,7 +153,7 @@ class _Finding:
             word,
             number,
             self.languages,
-            abbreviate=not self._spaced() or word.isupper(),
+            abbreviate=not self._spaced() or word.isupper() or self.reading.name == "unix",
             ascii_only=self.text.isascii(),
         )
         self._put("w", name)
@@ -197,8 +197,8 @@ class _Finding:
 
     def _tail_seconds(self, shift: Shift) -> int:
         """Move the time behind a date; returns the seconds from the old day's midnight to the new time."""
-        for name in ("tail", "packed", "stamp"):
-            if self.match[f"{name}_h"] is not None:
+        for name in ("tail", "packed", "stamp", "unix"):
+            if f"{name}_h" in self.match.re.groupindex and self.match[f"{name}_h"] is not None:
                 break
         else:
             return 0
