@@ -19,7 +19,7 @@ from orthanc_deid.core.conformance import statement
 from orthanc_deid.core.conformance_view import as_html, as_text
 from orthanc_deid.core.dates import never_shift
 from orthanc_deid.core.errors import tag_text
-from orthanc_deid.core.explain import keyword, validate
+from orthanc_deid.core.explain import keyword, outcome, validate
 from orthanc_deid.core.plan import Act, Node
 from orthanc_deid.core.resolution import decide
 from pydicom.dataset import Dataset
@@ -395,3 +395,20 @@ def test_the_document_says_what_outputs_claim() -> None:
     for name in NAMES:
         codes = [code for code, *_ in shipped(name).plan("1.2.840.10008.5.1.4.1.1.2").method_codes]
         assert f"| `{name}` | {', '.join(codes) or 'none'} | {shipped(name).spec.temporal} |" in document
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("sop_class", ["CT Image", "Comprehensive SR", "RT Plan"])
+def test_the_statement_says_what_the_plan_does(name: str, sop_class: str) -> None:
+    found = standard.find_sop_class(sop_class)
+    assert found is not None
+    plan = shipped(name).plan(found.uid)
+    (section,) = [one for one in statement(shipped(name)).sections if "Each attribute" in one.title]
+    assert section.table is not None
+    said = {row[0]: row[3:6] for row in section.table.rows}
+    for tag in standard.confidentiality_table():
+        rule = plan.root[tag]
+        words = said[tag_text(tag)]["123".index(rule.type[0])]
+        if rule.vr == "SQ" and words == "dummy" and outcome(plan, rule) == "empty":
+            continue  # nothing is known that an item could hold
+        assert words == outcome(plan, rule), f"{tag_text(tag)} {rule.provenance}"
