@@ -54,5 +54,5 @@ def test_half_written_files_of_a_dead_worker_go(tmp_path: Path) -> None:
     file.close()
     digest = put(outbox, 1, b"abc")
     outbox.prepare()
-    assert not part.exists()
+    assert not Path(part).exists()
     assert outbox.intact(1, digest)

@@ -70,6 +70,11 @@ def again(conn: Any, *rows: tuple[int, str], content: str = "") -> list[Finished
     return finish(conn, *made)
 
 
+def behind(conn: Any, destination: str, now: float) -> list[int]:
+    """What is due of the study and must not go."""
+    return knowledge.outdated(conn, PROJECT, destination, now, output("a").study)
+
+
 def revision(conn: Any) -> int:
     """The subject's revision."""
     return knowledge.since(conn, PROJECT, subject().seen.index, 10**6)[0]
@@ -78,7 +83,7 @@ def revision(conn: Any) -> int:
 def test_what_an_object_brings_itself_does_not_make_it_outdated(conn: Any) -> None:
     row = learn(conn, "a", "name", "id")
     ledger.release_rows(conn, [row], [PEER], 103.0)
-    assert knowledge.outdated(conn, PROJECT, PEER, 200.0) == []
+    assert behind(conn, PEER, 200.0) == []
     assert [one.ledger_id for one in take(conn)] == [row]
 
 
@@ -86,7 +91,7 @@ def test_an_output_that_is_behind_is_not_claimed_but_made_again(conn: Any) -> No
     (early,) = make_released(conn, "a")
     late = learn(conn, "b", "a late name")
     ledger.release_rows(conn, [late], [PEER], 103.0)
-    assert knowledge.outdated(conn, PROJECT, PEER, 200.0) == [early]
+    assert behind(conn, PEER, 200.0) == [early]
     assert [one.ledger_id for one in take(conn)] == [late]
     assert [row for row, _, _ in ledger.renew(conn, [early], 201.0)] == [early]
     again(conn, (early, "a"))
@@ -135,10 +140,10 @@ def test_what_is_on_its_way_stays_until_it_has_landed(conn: Any) -> None:
     (row,) = make_released(conn, "a", destinations=[PEER, OTHER])
     (flying,) = take(conn)
     learn(conn, "b", "late")
-    assert knowledge.outdated(conn, PROJECT, OTHER, 200.0) == [], "its file is in use"
+    assert behind(conn, OTHER, 200.0) == [], "its file is in use"
     assert take(conn, OTHER) == [], "but it goes nowhere else as it is"
     sent(conn, Sent(flying.id, "confirmed"))
-    assert knowledge.outdated(conn, PROJECT, OTHER, 200.0) == [row]
+    assert behind(conn, OTHER, 200.0) == [row]
     ledger.renew(conn, [row], 201.0)
     again(conn, (row, "a"))
     ledger.release_rows(conn, [row], [PEER, OTHER], 301.0)
@@ -153,7 +158,7 @@ def test_other_bytes_after_some_have_left_are_offered_and_not_believed(conn: Any
     (one,) = take(conn)
     sent(conn, Sent(one.id, "confirmed"))
     learn(conn, "b", "late")
-    ledger.renew(conn, knowledge.outdated(conn, PROJECT, OTHER, 200.0), 201.0)
+    ledger.renew(conn, behind(conn, OTHER, 200.0), 201.0)
     again(conn, (row, "a"), content="cleaned")
     ledger.release_rows(conn, [row], [PEER, OTHER], 301.0)
     (one,) = take(conn, now=302.0)
@@ -172,7 +177,7 @@ def test_what_had_left_is_counted_and_what_is_made_again_is_not(conn: Any) -> No
     assert knowledge.late(conn) == {PROJECT: 2}
     assert [ledger.get(conn, row).late is not None for row in (left, waits, flies)] == [True, False, True]  # type: ignore[union-attr]
     sent(conn, Sent(third.id, "pending", "down", 400.0, left=False))  # it did not leave after all
-    ledger.renew(conn, knowledge.outdated(conn, PROJECT, PEER, 500.0), 501.0)
+    ledger.renew(conn, behind(conn, PEER, 500.0), 501.0)
     again(conn, (waits, "b"), (flies, "c"))
     assert knowledge.late(conn) == {PROJECT: 1}
 
@@ -191,7 +196,7 @@ def test_a_copy_here_is_behind_too_but_has_not_left(conn: Any) -> None:
     assert knowledge.mark_late(conn, PROJECT, [subject().seen.index], 210.0) == 0
     studies.release_out(conn, PROJECT, output("a").study, [PEER], 211.0)
     assert [one.ledger_id for one in take(conn, now=212.0)] != [row]
-    ledger.renew(conn, knowledge.outdated(conn, PROJECT, PEER, 212.0), 213.0)
+    ledger.renew(conn, behind(conn, PEER, 212.0), 213.0)
     (result,) = again(conn, (row, "a"), content="cleaned")
     assert result.replaced == output("a").digest, "the old file is not needed any more"
     ledger.release_rows(conn, [row], [PEER], 301.0)
@@ -205,5 +210,5 @@ def test_a_value_of_a_held_contradiction_is_not_the_subjects(conn: Any) -> None:
     claim(conn)
     finish(conn, taught(row.id, "b", "somebody else's", study="1.2.3", who=subject("2CT2")))
     assert state(conn, row.id) == "quarantined"
-    assert knowledge.outdated(conn, PROJECT, PEER, 200.0) == []
+    assert behind(conn, PEER, 200.0) == []
     assert knowledge.since(conn, PROJECT, subject("2CT2").seen.index, -1)[1] == []

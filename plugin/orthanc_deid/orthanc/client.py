@@ -1,4 +1,4 @@
-"""A small REST client for Orthanc on http.client: keep-alive, never compressed, no value in any error.
+"""A small REST client for Orthanc: keep-alive, never compressed, no value in any error.
 
 Orthanc gzips what it sends to whoever accepts it, which costs more than storing the instance; so identity is asked for,
 always. Its HTTP server closes a connection that was idle for a second, so an older one is not used again.
@@ -7,10 +7,9 @@ always. Its HTTP server closes a connection that was idle for a second, so an ol
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
-import select
+import re
 import ssl
 import tempfile
 import threading
@@ -21,14 +20,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
 
+from orthanc_deid.orthanc.wire import Wire
+
 IDLE_SECONDS = 0.7
 """A connection that was idle for longer is not used again (Orthanc closes it after 1 s)."""
 MAX_IDLE = 16
 """Connections kept open between requests."""
-MAX_LINE = 65536
-MAX_HEADERS = 100
 CHUNK = 1 << 20
 """Bytes of a large file that are read at a time."""
+_TARGET = re.compile("[!-~]+")
+_PLAIN = re.compile("[0-9A-Za-z-]*")
 READ_TRIES = 3
 """How often a read (GET, or a POST that only asks) is sent before the server counts as unavailable."""
 
@@ -60,38 +61,6 @@ class Failed(OrthancError):
     """Orthanc answered with another error (4xx, 500); asking again in the same way gives the same."""
 
 
-class _Response(http.client.HTTPResponse):
-    """Reads headers line by line: the parser for e-mail that http.client uses costs more than many an answer here."""
-
-    def begin(self) -> None:
-        """Read status line and headers (RFC 9112), and decide how the body ends."""
-        while True:
-            version, status, reason = self._read_status()  # type: ignore[attr-defined]
-            self.fields: dict[str, str] = {}
-            while (line := self.fp.readline(MAX_LINE + 1)) not in (b"\r\n", b"\n"):
-                name, colon, value = line.decode("latin-1").partition(":")
-                if not colon or len(line) > MAX_LINE or len(self.fields) >= MAX_HEADERS:
-                    raise http.client.BadStatusLine("")
-                self.fields[name.lower()] = value.strip()
-            if status != http.client.CONTINUE:
-                break
-        self.code = self.status = status
-        self.reason = reason.strip()
-        self.version = 10 if version == "HTTP/1.0" else 11
-        coding = self.fields.get("transfer-encoding", "").lower()
-        self.chunked = coding == "chunked"
-        self.chunk_left: int | None = None
-        length = self.fields.get("content-length")
-        if (coding and not self.chunked) or (length is not None and not length.isdigit()):
-            raise http.client.UnknownTransferEncoding
-        self.length = int(length) if length is not None and not self.chunked else None
-        if status in (204, 304) or self._method == "HEAD":  # type: ignore[attr-defined]
-            self.length = 0
-        connection = self.fields.get("connection", "").lower()
-        keep = connection != "close" and (self.version == 11 or connection == "keep-alive")
-        self.will_close = not keep or (not self.chunked and self.length is None)
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Status, headers (names in lower case) and the whole body."""
@@ -117,19 +86,19 @@ class Fetched:
     md5: str
 
 
-def _receive(response: _Response, spool: Path, memory: int) -> Fetched | None:
-    """Read a body; None when it is shorter than announced."""
-    announced = int(response.fields.get("content-length", -1))
-    packed = response.fields.get("content-encoding") == "gzip"
+def _receive(wire: Wire, fields: dict[str, str], spool: Path, memory: int) -> Fetched | None:
+    """Read a body; None when it is not what was announced. Raises OSError where it breaks off."""
+    announced = int(fields.get("content-length", -1))
+    packed = fields.get("content-encoding") == "gzip"
     if 0 <= announced <= memory and not packed:
-        data = response.read()
+        data = wire.read_all()
         return Fetched(data, None, md5_hex(data)) if len(data) == announced else None
     inflater = zlib.decompressobj(31) if packed else None
     hasher = hashlib.md5(usedforsecurity=False)
     size = 0
     file: BinaryIO = tempfile.TemporaryFile(dir=spool)  # noqa: SIM115 - the caller closes it
     try:
-        while part := response.read(CHUNK):
+        while part := wire.read(CHUNK):
             size += len(part)
             part = inflater.decompress(part) if inflater else part
             hasher.update(part)
@@ -156,7 +125,7 @@ def route(path: str) -> str:
 
 
 def _segment(text: str) -> str:
-    return quote(text, safe="")
+    return text if _PLAIN.fullmatch(text) else quote(text, safe="")
 
 
 def _tls(ca: str | Path | None) -> ssl.SSLContext:
@@ -186,53 +155,53 @@ class OrthancClient:
         self._tls = _tls(ca) if parts.scheme == "https" else None
         self._host, self._port = parts.hostname, parts.port or (443 if self._tls else 80)
         self._prefix = parts.path.rstrip("/")
-        self._headers = {"Accept-Encoding": "identity", "Host": parts.netloc.rpartition("@")[2]}
+        common = {"Host": parts.netloc.rpartition("@")[2]}
         if authorization:
-            self._headers["Authorization"] = authorization
+            common["Authorization"] = authorization
+        if any("\r" in value or "\n" in value for value in common.values()):
+            raise ValueError("the address or the credentials of Orthanc hold a line break")
+        self._common = "".join(f"{name}: {value}\r\n" for name, value in common.items())
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._idle: list[tuple[http.client.HTTPConnection, float]] = []
+        self._idle: list[tuple[Wire, float]] = []
 
     def close(self) -> None:
         """Close the idle connections; the client may be used again."""
         with self._lock:
             idle, self._idle = self._idle, []
-        for connection, _ in idle:
-            connection.close()
+        for wire, _ in idle:
+            wire.close()
 
     # Connections
 
-    def _take(self, timeout: float) -> http.client.HTTPConnection:
-        """Return an open connection that is younger than the server's patience, or a new one."""
+    def _take(self, timeout: float) -> Wire:
+        """Return an open connection that is younger than the server's patience, or a new one, not yet connected."""
         while True:
             with self._lock:
-                connection, since = self._idle.pop() if self._idle else (None, 0.0)
-            if connection is None:
-                break
-            sock = connection.sock
-            # A readable idle connection is one that the server has closed.
-            if sock is not None and time.monotonic() - since < IDLE_SECONDS and not select.select([sock], [], [], 0)[0]:
-                sock.settimeout(timeout)
-                return connection
-            connection.close()
-        if self._tls:
-            connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
-        else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
-        connection.response_class = _Response
-        return connection
+                wire, since = self._idle.pop() if self._idle else (None, 0.0)
+            if wire is None:
+                return Wire(self._host, self._port, self._tls, timeout)
+            if time.monotonic() - since < IDLE_SECONDS and wire.quiet():
+                wire.patience(timeout)
+                return wire
+            wire.close()
 
-    def _give(self, connection: http.client.HTTPConnection) -> None:
-        with self._lock:
-            if len(self._idle) < MAX_IDLE:
-                self._idle.append((connection, time.monotonic()))
-                return
-        connection.close()
+    def _done(self, wire: Wire) -> None:
+        """Keep a connection whose answer has been read, if it can be used again."""
+        if wire.keep:
+            with self._lock:
+                if len(self._idle) < MAX_IDLE:
+                    self._idle.append((wire, time.monotonic()))
+                    return
+        wire.close()
 
-    def _head(self, connection: http.client.HTTPConnection, method: str, path: str, more: dict[str, str]) -> None:
-        connection.putrequest(method, self._prefix + path, skip_host=True, skip_accept_encoding=True)
-        for name, value in {**self._headers, **more}.items():
-            connection.putheader(name, value)
+    def _head(self, method: str, path: str, encoding: str = "identity", more: str = "") -> bytes:
+        target = self._prefix + path
+        if not _TARGET.fullmatch(target):
+            raise ValueError("a path with characters that no request can hold")
+        return f"{method} {target} HTTP/1.1\r\n{self._common}Accept-Encoding: {encoding}\r\n{more}\r\n".encode(
+            "latin-1"
+        )
 
     # Requests
 
@@ -252,35 +221,26 @@ class OrthancClient:
         plain). Raises Unavailable when there is no whole answer; its `left` is False when not even a connection came
         about.
         """
-        connection = self._take(timeout or self._timeout)
-        connected = connection.sock is not None
+        size = os.fstat(file.fileno()).st_size if file else len(body or b"")
+        more = f"Content-Type: {content_type}\r\n" if file or body is not None else ""
+        if file or body is not None or method in ("POST", "PUT"):
+            more += f"Content-Length: {size}\r\n"
+        head = self._head(method, path, more=more)
+        wire = self._take(timeout or self._timeout)
+        connected = wire.connected
         try:
             if not connected:
-                connection.connect()
+                wire.connect()
                 connected = True
-            self._head(connection, method, path, {})
-            size = os.fstat(file.fileno()).st_size if file else len(body or b"")
-            if file or body is not None:
-                connection.putheader("Content-Type", content_type)
-            if file or body is not None or method in ("POST", "PUT"):
-                connection.putheader("Content-Length", str(size))
-            connection.endheaders(body if file is None else None)
-            if file is not None and size:
-                file.seek(0)
-                connection.sock.sendfile(file, 0, size)
-            response: Any = connection.getresponse()
-            answer = Answer(response.status, response.fields, response.read())
-            keep = not response.will_close
-        except (OSError, http.client.HTTPException):
-            connection.close()
+            wire.send(head, body, file, size)
+            answer = Answer(*wire.answer(method), wire.read_all())
+        except OSError:
+            wire.close()
             raise Unavailable(f"{method} {route(path)}: no answer", left=connected) from None
         except BaseException:
-            connection.close()
+            wire.close()
             raise
-        if keep:
-            self._give(connection)
-        else:
-            connection.close()
+        self._done(wire)
         return answer
 
     def ask(self, method: str, path: str, body: bytes | None = None, *, timeout: float | None = None) -> Answer:
@@ -343,26 +303,26 @@ class OrthancClient:
         """
         path = f"/instances/{_segment(instance)}/file"
         for encoding in ("identity", "identity", "gzip"):
-            connection = self._take(max(self._timeout, 300.0))
-            fetched = None
+            head = self._head("GET", path, encoding)
+            wire = self._take(max(self._timeout, 300.0))
             try:
-                self._head(connection, "GET", path, {"Accept-Encoding": encoding})
-                connection.endheaders()
-                response: Any = connection.getresponse()
-                if response.status >= 300:
-                    self._checked("GET", path, Answer(response.status, response.fields, response.read()))
-                fetched = _receive(response, spool, memory)
-            except (OSError, http.client.HTTPException, zlib.error):
-                connection.close()
+                if not wire.connected:
+                    wire.connect()
+                wire.send(head)
+                status, fields = wire.answer("GET")
+                if status >= 300:
+                    self._checked("GET", path, Answer(status, fields, wire.read_all()))
+                fetched = _receive(wire, fields, spool, memory)
+            except (OSError, zlib.error):
+                wire.close()
                 continue
             except BaseException:
-                connection.close()
+                wire.close()
                 raise
-            if response.will_close or fetched is None:
-                connection.close()
+            if fetched is None:
+                wire.close()
             else:
-                self._give(connection)
-            if fetched is not None:
+                self._done(wire)
                 return fetched
         raise Unavailable(f"GET {route(path)}: the bytes are not what the server announced")
 

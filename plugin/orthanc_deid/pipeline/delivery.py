@@ -104,7 +104,7 @@ class DeliveryTasks:
             flight.empty = True
         now = self._shared.clock()
         with self._shared.store.begin() as conn:
-            behind = knowledge.outdated(conn, project, destination.name, now, study=study)
+            behind = knowledge.outdated(conn, project, destination.name, now, study)
             again = ledger.renew(conn, behind, now)
             claimed = deliveries.claim(conn, project, destination.name, CLAIM, self._shared.owner, now, study=study)
         self._shared.renew(again)

@@ -23,6 +23,7 @@ class Outbox:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._shelves = [f"{folder}/{number:02x}" for number in range(SHELVES)]
 
     def prepare(self) -> None:
         """Make the folder and its spool for large sources, and remove what half-written files a dead worker left."""
@@ -33,21 +34,28 @@ class Outbox:
 
     def path(self, row: int, digest: str) -> Path:
         """Return where the output of a ledger row with this SHA-256 lies."""
-        return self.folder / f"{row % SHELVES:02x}" / f"{row}-{digest[:24]}.dcm"
+        return Path(self._name(row, digest))
 
-    def begin(self, row: int) -> tuple[FileIO, Path]:
-        """Open a new, empty file for the output of a row: the file and its path, to be given to `finish`."""
-        shelf = self.folder / f"{row % SHELVES:02x}"
-        part = shelf / f"{row}-{secrets.token_hex(4)}.part"
+    def _name(self, row: int, digest: str) -> str:
+        return f"{self._shelves[row % SHELVES]}/{row}-{digest[:24]}.dcm"
+
+    def begin(self, row: int) -> tuple[FileIO, str]:
+        """Open a new, empty file for the output of a row: its file and its name, for `finish` or `abandon`."""
+        shelf = self._shelves[row % SHELVES]
+        part = f"{shelf}/{row}-{secrets.token_hex(4)}.part"
         try:
             return _create(part), part
         except FileNotFoundError:
-            shelf.mkdir(mode=0o700, exist_ok=True)
+            Path(shelf).mkdir(mode=0o700, exist_ok=True)
             return _create(part), part
 
-    def finish(self, part: Path, row: int, digest: str) -> None:
+    def finish(self, part: str, row: int, digest: str) -> None:
         """Give a complete file its name."""
-        part.replace(self.path(row, digest))
+        os.replace(part, self._name(row, digest))  # noqa: PTH105 - once per instance: no Path is made for it
+
+    def abandon(self, part: str) -> None:
+        """Remove a file that will not be finished."""
+        Path(part).unlink(missing_ok=True)
 
     def intact(self, row: int, digest: str) -> bool:
         """Whether the file is there with exactly these bytes."""
@@ -69,6 +77,6 @@ class Outbox:
                 yield int(number), path
 
 
-def _create(path: Path) -> FileIO:
+def _create(path: str) -> FileIO:
     """Make a new file that nobody else may read."""
     return FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "rb+")

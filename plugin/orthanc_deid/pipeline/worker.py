@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ from orthanc_deid.core.errors import DeidError, Quarantined, Rejected
 from orthanc_deid.core.markers import mark
 from orthanc_deid.core.profile import Profile
 from orthanc_deid.core.sinks import FileSink
-from orthanc_deid.core.source import Source
+from orthanc_deid.core.source import Facts, Source
 from orthanc_deid.core.values import Known
 from orthanc_deid.identity.envelope import EnvelopeError, encryptor, recipients
 from orthanc_deid.identity.keys import ProjectKeys
-from orthanc_deid.identity.subjects import SubjectSeen, make_subject
+from orthanc_deid.identity.subjects import BIRTH_DATE, SEX, Identity, SubjectSeen, make_subject
 from orthanc_deid.identity.vault import Ref, Vault
 from orthanc_deid.orthanc.client import Fetched, NotFound, OrthancClient, OrthancError
 from orthanc_deid.orthanc.push import orthanc_ids
@@ -83,6 +84,14 @@ class Chunk:
     items: tuple[Item, ...]
     dry: bool = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go through the pipe as plain tuples (as Done does)."""
+        return _chunk, (self.project, [(item.row, item.instance, item.digest) for item in self.items], self.dry)
+
+
+def _chunk(project: str, items: list[tuple[int, str, str]], dry: bool) -> Chunk:
+    return Chunk(project, tuple(Item(*item) for item in items), dry)
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -118,6 +127,34 @@ class Done:
     revision: int = 0
     known: tuple[Ref, ...] = ()
     knew: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go through the pipe as plain tuples: pickle looks up the fields of each dataclass by itself, each time."""
+        made = None if self.made is None else _of_made(self.made)
+        subject = None if self.subject is None else _of_subject(self.subject)
+        known = tuple((ref.index, ref.sealed) for ref in self.known)
+        what = (self.row, self.state, self.reason, self.tag, self.findings, made, subject)
+        return _done, (*what, self.revision, known, self.knew)
+
+
+_of_made = attrgetter(*(field.name for field in dataclasses.fields(Made)))
+_of_subject = attrgetter(*(field.name for field in dataclasses.fields(SubjectSeen)))
+
+
+def _done(row: int, state: str, reason: Any, tag: Any, findings: Any, made: Any, subject: Any, *rest: Any) -> Done:
+    revision, known, knew = rest
+    return Done(
+        row,
+        state,
+        reason,
+        tag,
+        findings,
+        made and Made(*made),
+        subject and SubjectSeen(*subject),
+        revision,
+        tuple(Ref(*ref) for ref in known),
+        knew,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +224,7 @@ class Worker:
         self._encrypt: dict[str, Encrypt] = {}
         self._known: dict[tuple[str, str], Knowledge] = {}
         self._asked: set[tuple[str, str]] = set()
+        self._last: tuple[tuple[object, ...], Identity] | None = None
 
     def warm_up(self) -> None:
         """Load the profiles and compile one plan, so that the first instance does not wait for that."""
@@ -241,11 +279,11 @@ class Worker:
         facts = source.facts
         self._refuse_own(facts.own_mark, facts.sop_instance)
         plan = self._profile(setup).plan(facts.sop_class)
-        identity = make_subject(setup.keys, self._domain(setup, item.instance), facts)
+        identity = self._identity(setup, item.instance, facts)
         knowledge = self._knowledge(setup, identity.seen.index)
         subject = dataclasses.replace(identity.subject, known=knowledge.known)
         file, name = self._outbox.begin(item.row)
-        part: Path | None = name
+        part: str | None = name
         try:
             sink = _Sink(file)
             report = deidentify(source, plan, subject, sink, self._encryptor(setup))
@@ -257,7 +295,7 @@ class Worker:
         finally:
             file.close()
             if part is not None:
-                part.unlink(missing_ok=True)
+                self._outbox.abandon(part)
         study, series, instance = orthanc_ids(subject.pseudonym, report.study_uid, report.series_uid, report.sop_uid)
         made = Made(
             subject.pseudonym,
@@ -281,6 +319,14 @@ class Worker:
             known=new,
             knew=knowledge.beyond,
         )
+
+    def _identity(self, setup: ProjectSetup, instance: str, facts: Facts) -> Identity:
+        """Identify the subject; that of the instance before is kept, since instances come in series."""
+        domain = self._domain(setup, instance)
+        told = (setup.name, domain, facts.patient_id, facts.get(BIRTH_DATE), facts.get(SEX))
+        if self._last is None or self._last[0] != told:
+            self._last = told, make_subject(setup.keys, domain, facts)
+        return self._last[1]
 
     def _refuse_own(self, found: str | None, sop: str) -> None:
         """Hold what this installation made: unchanged copies were recognised before they came here."""

@@ -21,9 +21,25 @@ from orthanc_deid.store.rows import (
     NewSource,
 )
 from orthanc_deid.store.schema import deliveries, job_items, ledger, studies
-from orthanc_deid.store.sql import CHUNK, chunks, insert_ignore, select_in, update_in
+from orthanc_deid.store.sql import CHUNK, EACH, change, chunks, insert_ignore, rows_of, update_in
 
 SOURCE_CHANGED = "source-changed"
+_versions = sa.select(
+    ledger.c.id,
+    ledger.c.source_index,
+    ledger.c.source_digest,
+    ledger.c.source_version,
+    ledger.c.series_index,
+    ledger.c.study_index,
+    ledger.c.state,
+    ledger.c.reason,
+).where(ledger.c.project == sa.bindparam("of_project"), ledger.c.source_index.in_(EACH))
+_may_have_left = sa.select(deliveries.c.ledger_id).where(
+    deliveries.c.ledger_id.in_(EACH), deliveries.c.destination != LOCAL, deliveries.c.sent_digest.is_not(None)
+)
+_its_studies = sa.and_(studies.c.project == sa.bindparam("of_project"), studies.c.study_index.in_(EACH))
+_arrived = sa.update(studies).where(_its_studies).values(last_arrival=sa.bindparam("now"))
+_reopen = sa.update(studies).where(_its_studies, studies.c.state == "released").values(state="open")
 _NO_MORE = GONE | {CANCELLED}
 _AGAIN = {QUARANTINED, REJECTED, CANCELLED}
 
@@ -112,28 +128,15 @@ def _add(
 
 
 def _known(conn: Connection, project: str, indexes: set[str]) -> dict[str, dict[str, Any]]:
-    query = sa.select(
-        ledger.c.id,
-        ledger.c.source_index,
-        ledger.c.source_digest,
-        ledger.c.source_version,
-        ledger.c.series_index,
-        ledger.c.study_index,
-        ledger.c.state,
-        ledger.c.reason,
-    ).where(ledger.c.project == project)
     rows: dict[str, dict[str, Any]] = defaultdict(dict)
-    for row in select_in(conn, query, ledger.c.source_index, indexes):
+    for row in rows_of(conn, _versions, indexes, of_project=project):
         rows[row.source_index][row.source_digest] = row
     return rows
 
 
 def _left(conn: Connection, ids: Sequence[int]) -> set[int]:
     """Which rows may have left this machine: an attempt at a peer counts from before it is made."""
-    query = sa.select(deliveries.c.ledger_id).where(
-        deliveries.c.destination != LOCAL, deliveries.c.sent_digest.is_not(None)
-    )
-    return {row.ledger_id for row in select_in(conn, query, deliveries.c.ledger_id, ids)}
+    return {row.ledger_id for row in rows_of(conn, _may_have_left, ids)}
 
 
 def _wanted_again(row: Any, again: bool) -> bool:
@@ -175,7 +178,5 @@ def _arrive(conn: Connection, project: str, sources: Sequence[NewSource], now: f
         for index in sorted(sealed)
     ]
     insert_ignore(conn, studies, rows)
-    mine = sa.update(studies).where(studies.c.project == project)
-    update_in(conn, mine.values(last_arrival=now), studies.c.study_index, sorted(sealed))
-    reopened = mine.where(studies.c.state == "released").values(state="open")
-    update_in(conn, reopened, studies.c.study_index, sorted(sealed))
+    change(conn, _arrived, sorted(sealed), of_project=project, now=now)
+    change(conn, _reopen, sorted(sealed), of_project=project)

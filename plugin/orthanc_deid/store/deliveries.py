@@ -10,6 +10,7 @@ when it knows the UID; that confirms only where these very bytes, and no others,
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -33,7 +34,7 @@ from orthanc_deid.store.rows import (
     ToSend,
 )
 from orthanc_deid.store.schema import deliveries, ledger, sent
-from orthanc_deid.store.sql import insert, select_in, update_in
+from orthanc_deid.store.sql import EACH, change, insert_for, rows_of, select_in, update_in
 
 __all__ = [
     "LOCAL", "Due", "Sent", "ToSend",
@@ -48,6 +49,64 @@ _open = sa.or_(ledger.c.state == RELEASED, sa.and_(deliveries.c.destination == L
 def peer(name: str) -> str:
     """Return the destination name of an Orthanc peer."""
     return f"peer:{name}"
+
+
+_due_of_all = (
+    sa.select(
+        deliveries.c.id,
+        deliveries.c.ledger_id,
+        deliveries.c.attempts,
+        deliveries.c.sent_digest,
+        *(ledger.c[name] for name in ("out_study", "out_series", "out_sop", "out_orthanc_id")),
+        *(ledger.c[name] for name in ("out_digest", "out_size")),
+    )
+    .join(ledger, ledger.c.id == deliveries.c.ledger_id)
+    .where(deliveries.c.project == sa.bindparam("of_project"), deliveries.c.destination == sa.bindparam("to"))
+    .where(deliveries.c.state == PENDING, deliveries.c.next_try <= sa.bindparam("now"), _open, CURRENT)
+    .order_by(deliveries.c.id)
+    .limit(sa.bindparam("most"))
+    .with_for_update(of=deliveries, skip_locked=True)
+)
+_due_of_study = _due_of_all.where(deliveries.c.out_study == sa.bindparam("of_study"))
+_begin = (
+    sa.update(deliveries)
+    .where(deliveries.c.id.in_(EACH))
+    .values(
+        state=SENDING,
+        owner=sa.bindparam("by"),
+        attempts=deliveries.c.attempts + 1,
+        sent_digest=sa.select(ledger.c.out_digest).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery(),
+        updated=sa.bindparam("now"),
+    )
+)
+_sending = (
+    sa.select(deliveries.c.id, deliveries.c.ledger_id, deliveries.c.project, deliveries.c.destination)
+    .add_columns(deliveries.c.sent_digest, ledger.c.out_sop)
+    .join(ledger, ledger.c.id == deliveries.c.ledger_id)
+    .where(deliveries.c.id.in_(EACH), deliveries.c.state == SENDING)
+)
+_end = (
+    sa.update(deliveries)
+    .where(deliveries.c.id.in_(EACH))
+    .values(
+        state=sa.bindparam("to_state"),
+        reason=sa.bindparam("to_reason"),
+        next_try=sa.bindparam("again"),
+        owner=None,
+        updated=sa.bindparam("now"),
+    )
+)
+_sent_there = sa.select(sent.c.out_sop, sent.c.digest).where(
+    sent.c.project == sa.bindparam("of_project"), sent.c.destination == sa.bindparam("to"), sent.c.out_sop.in_(EACH)
+)
+
+
+@functools.cache
+def _attempted(dialect: str) -> Any:
+    """Count an attempt at each destination's bytes."""
+    return insert_for(dialect, sent).on_conflict_do_update(
+        index_elements=["project", "destination", "out_sop", "digest"], set_={"times": sent.c.times + 1}
+    )
 
 
 # → pending
@@ -77,35 +136,15 @@ def claim(
 
     Outputs in which not everything was searched for that is known by now (knowledge.outdated) stay.
     """
-    query = (
-        sa.select(
-            deliveries.c.id,
-            deliveries.c.ledger_id,
-            deliveries.c.attempts,
-            deliveries.c.sent_digest,
-            *(ledger.c[name] for name in ("out_study", "out_series", "out_sop", "out_orthanc_id")),
-            *(ledger.c[name] for name in ("out_digest", "out_size")),
-        )
-        .join(ledger, ledger.c.id == deliveries.c.ledger_id)
-        .where(deliveries.c.project == project, deliveries.c.destination == destination, _open, CURRENT)
-        .where(deliveries.c.state == PENDING, deliveries.c.next_try <= now)
-    )
-    if study is not None:
-        query = query.where(deliveries.c.out_study == study)
-    query = query.order_by(deliveries.c.id).limit(limit).with_for_update(of=deliveries, skip_locked=True)
-    rows = conn.execute(query).fetchall()
+    query = _due_of_all if study is None else _due_of_study
+    where = {"of_project": project, "to": destination, "now": now, "most": limit, "of_study": study}
+    rows = conn.execute(query, where).fetchall()
     if not rows:
         return []
     history = _history(conn, project, destination, [row.out_sop for row in rows])
-    digest = sa.select(ledger.c.out_digest).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery()
-    attempt = {"state": SENDING, "owner": owner, "attempts": deliveries.c.attempts + 1, "sent_digest": digest}
-    statement = sa.update(deliveries).values(**attempt, updated=now)
-    update_in(conn, statement, deliveries.c.id, [row.id for row in rows])
-    attempted = insert(conn, sent)
+    change(conn, _begin, [row.id for row in rows], by=owner, now=now)
     conn.execute(
-        attempted.on_conflict_do_update(
-            index_elements=["project", "destination", "out_sop", "digest"], set_={"times": sent.c.times + 1}
-        ),
+        _attempted(conn.dialect.name),
         [
             {
                 "project": project,
@@ -137,9 +176,8 @@ def claim(
 
 
 def _history(conn: Connection, project: str, destination: str, out_sops: Iterable[str]) -> dict[str, set[str]]:
-    query = sa.select(sent.c.out_sop, sent.c.digest).where(sent.c.project == project, sent.c.destination == destination)
     history: dict[str, set[str]] = defaultdict(set)
-    for row in select_in(conn, query, sent.c.out_sop, set(out_sops)):
+    for row in rows_of(conn, _sent_there, set(out_sops), of_project=project, to=destination):
         history[row.out_sop].add(row.digest)
     return history
 
@@ -153,13 +191,7 @@ def _compare(digests: set[str], digest: str) -> str:
 # sending → confirmed | pending | refused | conflict
 def finish_many(conn: Connection, results: Sequence[Sent], now: float) -> list[int]:
     """Record what deliveries came to; returns ids of the ledger whose last delivery this was."""
-    query = (
-        sa.select(deliveries.c.id, deliveries.c.ledger_id, deliveries.c.project, deliveries.c.destination)
-        .add_columns(deliveries.c.sent_digest, ledger.c.out_sop)
-        .join(ledger, ledger.c.id == deliveries.c.ledger_id)
-        .where(deliveries.c.state == SENDING)
-    )
-    rows = {row.id: row for row in select_in(conn, query, deliveries.c.id, [result.id for result in results])}
+    rows = {row.id: row for row in rows_of(conn, _sending, [result.id for result in results])}
     groups: dict[tuple[str, str | None, float], list[int]] = defaultdict(list)
     confirmed, stayed, kept_other = [], [], []
     for result in results:
@@ -178,8 +210,7 @@ def finish_many(conn: Connection, results: Sequence[Sent], now: float) -> list[i
             kept_other.append(row)
         groups[result.state, result.reason, now if result.next_try is None else result.next_try].append(row.id)
     for (state, reason, next_try), members in groups.items():
-        values = {"state": state, "reason": reason, "next_try": next_try, "owner": None, "updated": now}
-        update_in(conn, sa.update(deliveries).values(**values), deliveries.c.id, members)
+        change(conn, _end, members, to_state=state, to_reason=reason, again=next_try, now=now)
     _only_these(conn, confirmed)
     # In a conflict the destination has kept what it had: offered again, the bytes are no better known there.
     _take_back(conn, kept_other)

@@ -10,7 +10,7 @@ and is noted, or it is not sent.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,17 +27,16 @@ CURRENT = sa.exists().where(_its_subject, subjects.c.revision <= _known)
 """Condition on a row of the ledger: nothing was learnt of its subject that was not searched for in its output."""
 
 
-def learn(conn: Connection, project: str, outcomes: Sequence[Outcome]) -> dict[int, int]:
+def learn(conn: Connection, project: str, outcomes: Sequence[Outcome], revisions: Mapping[str, int]) -> dict[int, int]:
     """Add what ready outcomes tell of their subjects; return ledger id → the revision that its output is good for.
 
     That is the subject's newest one, unless somebody else has learnt something meanwhile that was not searched for.
+    `revisions` are those of the subjects, which are locked.
     """
     about = defaultdict(list)
     for outcome in outcomes:
         if outcome.subject is not None:
             about[outcome.subject.index].append(outcome)
-    query = sa.select(subjects.c.subject_index, subjects.c.revision).where(subjects.c.project == project)
-    revisions = {row.subject_index: row.revision for row in select_in(conn, query, subjects.c.subject_index, about)}
     good: dict[int, int] = {}
     for index, its in about.items():
         before = revisions[index]
@@ -95,33 +94,42 @@ def since(conn: Connection, project: str, subject: str, revision: int) -> tuple[
     return newest, [found.sealed for found in conn.execute(query.order_by(subject_values.c.value_index))]
 
 
-def outdated(conn: Connection, project: str, destination: str, now: float, *, study: str | None = None) -> list[int]:
-    """Return the ledger ids of deliveries that are due and must not go as they are.
+_behind = (
+    sa.select(ledger.c.id)
+    .where(ledger.c.state.in_([READY, RELEASED]), ~CURRENT)
+    .where(~sa.exists().where(deliveries.c.ledger_id == ledger.c.id, deliveries.c.state == SENDING))
+    .order_by(ledger.c.id)
+)
+_due_and_behind = _behind.where(
+    ledger.c.id.in_(
+        sa.select(deliveries.c.ledger_id).where(
+            deliveries.c.project == sa.bindparam("of_project"),
+            deliveries.c.destination == sa.bindparam("to"),
+            deliveries.c.state == PENDING,
+            deliveries.c.next_try <= sa.bindparam("now"),
+            deliveries.c.out_study == sa.bindparam("of_study"),
+        )
+    )
+)
+_ready_and_behind = _behind.where(
+    ledger.c.project == sa.bindparam("of_project"),
+    ledger.c.study_index == sa.bindparam("of_study"),
+    ledger.c.state == READY,
+)
+
+
+def outdated(conn: Connection, project: str, destination: str, now: float, study: str) -> list[int]:
+    """Return the ledger ids of a study's deliveries (by output UID) that are due and must not go as they are.
 
     While another destination is taking the same output, it waits: its file is in use.
     """
-    waiting = sa.select(deliveries.c.ledger_id).where(
-        deliveries.c.project == project,
-        deliveries.c.destination == destination,
-        deliveries.c.state == PENDING,
-        deliveries.c.next_try <= now,
-    )
-    if study is not None:
-        waiting = waiting.where(deliveries.c.out_study == study)
-    return _outdated(conn, ledger.c.id.in_(waiting))
+    where = {"of_project": project, "to": destination, "now": now, "of_study": study}
+    return [row.id for row in conn.execute(_due_and_behind, where)]
 
 
 def outdated_in_study(conn: Connection, project: str, study_index: str) -> list[int]:
     """Return the ledger ids of what is ready in a study and must not be released as it is."""
-    return _outdated(
-        conn, sa.and_(ledger.c.project == project, ledger.c.study_index == study_index, ledger.c.state == READY)
-    )
-
-
-def _outdated(conn: Connection, which: sa.ColumnElement[bool]) -> list[int]:
-    sending = sa.exists().where(deliveries.c.ledger_id == ledger.c.id, deliveries.c.state == SENDING)
-    query = sa.select(ledger.c.id).where(which, ledger.c.state.in_([READY, RELEASED]), ~CURRENT, ~sending)
-    return [row.id for row in conn.execute(query.order_by(ledger.c.id))]
+    return [row.id for row in conn.execute(_ready_and_behind, {"of_project": project, "of_study": study_index})]
 
 
 def mark_late(conn: Connection, project: str, subject_indexes: Iterable[str], now: float) -> int:

@@ -80,7 +80,7 @@ from orthanc_deid.store.rows import (
     Work,
 )
 from orthanc_deid.store.schema import deliveries, ledger
-from orthanc_deid.store.sql import CHUNK, chunks, insert_ignore, select_in, update_in
+from orthanc_deid.store.sql import CHUNK, EACH, change, chunks, insert_ignore, rows_of, select_in, update_in
 
 __all__ = [
     "GONE", "STATES", "TERMINAL", "UNFINISHED",
@@ -93,36 +93,85 @@ __all__ = [
 ]  # fmt: skip
 
 
+_its = ledger.c.id.in_(EACH)
+_queued = (
+    sa.select(ledger.c.id)
+    .where(ledger.c.project == sa.bindparam("of_project"), ledger.c.state == QUEUED)
+    .where(ledger.c.series_index == sa.bindparam("of_series"))
+    .order_by(ledger.c.id)
+    .limit(sa.bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_take = (
+    sa.update(ledger)
+    .where(_its, ledger.c.state == QUEUED)
+    .values(state=WORKING, owner=sa.bindparam("by"), attempt=ledger.c.attempt + 1, updated=sa.bindparam("now"))
+    .returning(
+        ledger.c.id,
+        ledger.c.project,
+        ledger.c.source_sealed,
+        ledger.c.source_digest,
+        ledger.c.series_index,
+        ledger.c.study_index,
+        ledger.c.attempt,
+        ledger.c.job_id,
+        ledger.c.push,
+    )
+)
+_working = sa.select(ledger.c.id, ledger.c.source_index, ledger.c.study_index, ledger.c.out_digest).where(
+    _its, ledger.c.project == sa.bindparam("of_project"), ledger.c.state == WORKING
+)
+_finished = (
+    "state", "reason", "tag", "findings", "subject_index", "out_patient", "out_study", "out_series", "out_sop",
+    "out_orthanc_id", "out_digest", "out_size", "plan_digest", "known_revision", "late", "owner", "updated",
+)  # fmt: skip
+_finish = (
+    sa.update(ledger)
+    .where(ledger.c.id == sa.bindparam("row_id"), ledger.c.state == WORKING)
+    .values({name: sa.bindparam(f"to_{name}") for name in _finished})
+)
+_let_go = (
+    sa.update(ledger)
+    .where(_its, ledger.c.state == READY)
+    .values(state=RELEASED, updated=sa.bindparam("now"))
+    .returning(ledger.c.id, ledger.c.push)
+)
+_on_their_way = sa.select(ledger.c.id, ledger.c.project, ledger.c.out_study).where(
+    _its, ledger.c.state.in_([READY, RELEASED])
+)
+_other_bytes = (
+    sa.update(deliveries)
+    .where(
+        deliveries.c.ledger_id.in_(EACH),
+        deliveries.c.destination.in_(sa.bindparam("to", expanding=True)),
+        deliveries.c.state.not_in([PENDING, SENDING]),
+        deliveries.c.sent_digest
+        != sa.select(ledger.c.out_digest).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery(),
+    )
+    .values(state=PENDING, next_try=sa.bindparam("now"), updated=sa.bindparam("now"), reason=None)
+)
+_released = sa.select(ledger.c.id).where(_its, ledger.c.state == RELEASED)
+_fates = sa.select(deliveries.c.ledger_id, deliveries.c.state, deliveries.c.reason).where(
+    deliveries.c.ledger_id.in_(EACH)
+)
+_close = (
+    sa.update(ledger)
+    .where(_its, ledger.c.state == RELEASED)
+    .values(
+        state=sa.bindparam("to_state"),
+        reason=sa.bindparam("to_reason"),
+        confirmed=sa.func.coalesce(sa.bindparam("at"), ledger.c.confirmed),
+        updated=sa.bindparam("now"),
+    )
+)
+
+
 # queued → working
 def claim(conn: Connection, project: str, series_index: str, limit: int, owner: str, now: float) -> list[Work]:
     """Take up to `limit` queued rows of a series for `owner`, oldest first. No two callers get the same row."""
-    wanted = (
-        sa.select(ledger.c.id)
-        .where(ledger.c.project == project, ledger.c.state == QUEUED, ledger.c.series_index == series_index)
-        .order_by(ledger.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
     # Two statements: within one, PostgreSQL may run the inner query several times and so go beyond its limit.
-    ids = [row.id for row in conn.execute(wanted)]
-    statement = (
-        sa.update(ledger)
-        .where(ledger.c.state == QUEUED)
-        .values(state=WORKING, owner=owner, attempt=ledger.c.attempt + 1, updated=now)
-        .returning(
-            ledger.c.id,
-            ledger.c.project,
-            ledger.c.source_sealed,
-            ledger.c.source_digest,
-            ledger.c.series_index,
-            ledger.c.study_index,
-            ledger.c.attempt,
-            ledger.c.job_id,
-            ledger.c.push,
-        )
-    )
-    rows = [row for chunk in chunks(ids) for row in conn.execute(statement.where(ledger.c.id.in_(chunk)))]
-    return sorted((Work(*row) for row in rows), key=lambda work: work.id)
+    ids = [row.id for row in conn.execute(_queued, {"of_project": project, "of_series": series_index, "most": limit})]
+    return sorted((Work(*row) for row in rows_of(conn, _take, ids, by=owner, now=now)), key=lambda work: work.id)
 
 
 # working → queued
@@ -158,9 +207,8 @@ def finish_many(conn: Connection, project: str, outcomes: Sequence[Outcome], now
     An outcome that is ready becomes quarantined (`identity-contradiction`) where it contradicts what is known of its
     subject, study or output UID. Rows that are no longer worked on (superseded, cancelled) are left as they are.
     """
-    columns = (ledger.c.id, ledger.c.source_index, ledger.c.study_index, ledger.c.out_digest)
-    query = sa.select(*columns).where(ledger.c.project == project, ledger.c.state == WORKING)
-    sources = {row.id: row for row in select_in(conn, query, ledger.c.id, [outcome.id for outcome in outcomes])}
+    rows = rows_of(conn, _working, [outcome.id for outcome in outcomes], of_project=project)
+    sources = {row.id: row for row in rows}
     mine = [outcome for outcome in outcomes if outcome.id in sources]
     for outcome in mine:
         if outcome.state not in (READY, QUARANTINED, REJECTED, SOURCE_LOST):
@@ -168,9 +216,9 @@ def finish_many(conn: Connection, project: str, outcomes: Sequence[Outcome], now
         if outcome.state == READY and (outcome.output is None or outcome.subject is None):
             raise ValueError("a ready instance needs its output and subject")
     ready = [outcome for outcome in mine if outcome.state == READY]
-    kinds = identities.settle(conn, project, ready, sources, now)
+    kinds, revisions = identities.settle(conn, project, ready, sources, now)
     done: dict[int, Finished] = {}
-    good = knowledge.learn(conn, project, [outcome for outcome in ready if outcome.id not in kinds])
+    good = knowledge.learn(conn, project, [outcome for outcome in ready if outcome.id not in kinds], revisions)
     updates = []
     for outcome in mine:
         state, reason, findings = outcome.state, outcome.reason, outcome.findings
@@ -181,8 +229,7 @@ def finish_many(conn: Connection, project: str, outcomes: Sequence[Outcome], now
         same = outcome.output is not None and outcome.output.digest == before
         done[outcome.id] = Finished(outcome.id, state, reason, True, None if same else before)
     if updates:
-        statement = sa.update(ledger).where(ledger.c.id == sa.bindparam("row_id"), ledger.c.state == WORKING)
-        conn.execute(statement.values({name: sa.bindparam(name) for name in updates[0] if name != "row_id"}), updates)
+        conn.execute(_finish, updates)
     gone = [outcome.id for outcome in outcomes if outcome.id not in done]
     now_states = sa.select(ledger.c.id, ledger.c.state, ledger.c.reason)
     for row in select_in(conn, now_states, ledger.c.id, gone):
@@ -194,8 +241,7 @@ def _finished_row(
     outcome: Outcome, state: str, reason: str | None, findings: Any, known_revision: int | None, now: float
 ) -> dict[str, Any]:
     output = outcome.output
-    return {
-        "row_id": outcome.id,
+    values = {
         "state": state,
         "reason": reason,
         "tag": outcome.tag,
@@ -214,6 +260,7 @@ def _finished_row(
         "owner": None,
         "updated": now,
     }
+    return {"row_id": outcome.id, **{f"to_{name}": values[name] for name in _finished}}
 
 
 # ready → released (→ confirmed at once where nothing has to be delivered)
@@ -221,10 +268,7 @@ def release_rows(conn: Connection, ids: Iterable[int], destinations: Sequence[st
     """Let ready rows go to the destinations; rows that are not to be pushed are released without. Returns their ids."""
     released: list[int] = []
     for chunk in chunks(ids):
-        statement = sa.update(ledger).where(ledger.c.id.in_(chunk), ledger.c.state == READY)
-        rows = conn.execute(
-            statement.values(state=RELEASED, updated=now).returning(ledger.c.id, ledger.c.push)
-        ).fetchall()
+        rows = conn.execute(_let_go, {"each": chunk, "now": now}).fetchall()
         deliver(conn, [row.id for row in rows if row.push], destinations, now)
         released.extend(sorted(row.id for row in rows))
     settle(conn, released, now)
@@ -234,8 +278,7 @@ def release_rows(conn: Connection, ids: Iterable[int], destinations: Sequence[st
 def deliver(conn: Connection, ids: Sequence[int], destinations: Sequence[str], now: float) -> int:
     """Make pending deliveries of rows that are ready or released; one that carried other bytes begins again."""
     made = 0
-    query = sa.select(ledger.c.id, ledger.c.project, ledger.c.out_study).where(ledger.c.state.in_([READY, RELEASED]))
-    for row_chunk in chunks(select_in(conn, query, ledger.c.id, ids), CHUNK):
+    for row_chunk in chunks(rows_of(conn, _on_their_way, ids), CHUNK):
         rows = [
             {"ledger_id": row.id, "project": row.project, "out_study": row.out_study, "destination": destination}
             for row in row_chunk
@@ -243,13 +286,7 @@ def deliver(conn: Connection, ids: Sequence[int], destinations: Sequence[str], n
         ]
         insert_ignore(conn, deliveries, [{**row, "state": PENDING, "next_try": now, "updated": now} for row in rows])
         made += len(rows)
-    stale = sa.select(ledger.c.out_digest).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery()
-    again = sa.update(deliveries).where(
-        deliveries.c.destination.in_(destinations),
-        deliveries.c.state.not_in([PENDING, SENDING]),
-        deliveries.c.sent_digest != stale,
-    )
-    update_in(conn, again.values(state=PENDING, next_try=now, updated=now, reason=None), deliveries.c.ledger_id, ids)
+    change(conn, _other_bytes, ids, to=list(destinations), now=now)
     return made
 
 
@@ -257,11 +294,9 @@ def deliver(conn: Connection, ids: Sequence[int], destinations: Sequence[str], n
 def settle(conn: Connection, ids: Iterable[int], now: float) -> list[int]:
     """Close released rows of which nothing is left to deliver; the worst delivery decides. Returns the closed ids."""
     ids = list(ids)
-    query = sa.select(ledger.c.id).where(ledger.c.state == RELEASED)
-    open_rows = [row.id for row in select_in(conn, query, ledger.c.id, ids)]
+    open_rows = [row.id for row in rows_of(conn, _released, ids)]
     states: dict[int, dict[str, str | None]] = defaultdict(dict)
-    found = sa.select(deliveries.c.ledger_id, deliveries.c.state, deliveries.c.reason)
-    for row in select_in(conn, found, deliveries.c.ledger_id, open_rows):
+    for row in rows_of(conn, _fates, open_rows):
         states[row.ledger_id][row.state] = row.reason
     groups: dict[tuple[str, str | None], list[int]] = defaultdict(list)
     for ledger_id in open_rows:
@@ -271,10 +306,9 @@ def settle(conn: Connection, ids: Iterable[int], now: float) -> list[int]:
         state = next((state for state in (CONFLICT, REFUSED) if state in had), CONFIRMED)
         groups[state, had.get(state)].append(ledger_id)
     for (state, reason), members in groups.items():
-        values = {"state": state, "reason": None if state == CONFIRMED else reason or state, "updated": now}
-        if state == CONFIRMED:
-            values["confirmed"] = now
-        update_in(conn, sa.update(ledger).where(ledger.c.state == RELEASED).values(**values), ledger.c.id, members)
+        done = state == CONFIRMED
+        why = None if done else reason or state
+        change(conn, _close, members, to_state=state, to_reason=why, at=now if done else None, now=now)
     return [ledger_id for members in groups.values() for ledger_id in members]
 
 
