@@ -202,13 +202,20 @@ ROLES = (
 )
 
 
+def common_names(locale: Locale, words: bool) -> list[str]:
+    """Common family names of a locale; with `words` also those that are words."""
+    rows = [row for row in tables.rows("words/common_names.csv") if row["locale"] == locale.name]
+    names = [row[column] for row in rows for column in (("family", "words") if words else ("family",))]
+    return [name for part in names for name in part.split("|") if name]
+
+
 def make_person(rng: Random, locale: Locale, known: bool = False) -> Person:
     """Invent a name. Of people that attributes name (`known`), the family name may be a common one, or a word."""
     if not locale.ideographic:
         maker = Maker(rng, locale)
-        common = [row["family"] for row in tables.rows("words/common_names.csv") if row["locale"] == locale.name]
+        common = common_names(locale, words=True)
         if known and common and rng.random() < 0.4:
-            return Person(rng.choice(common[0].split("|")), maker.given(), "")
+            return Person(rng.choice(common), maker.given(), "")
         middle = rng.choice(("", "", maker.given()))
         given = maker.given()
         return Person(maker.family(), given, middle if middle != given else "")

@@ -13,7 +13,7 @@ from typing import Any
 from pydicom.sr.codedict import Collection
 
 from benchmarks.score import tables
-from benchmarks.score.people import Maker, Patient, locales, make_person
+from benchmarks.score.people import Maker, Patient, common_names, locales, make_person
 
 KEEP, PLAIN = "keep", ""
 _MONTHS = list(calendar.month_name)[1:]
@@ -25,6 +25,7 @@ _KINDS = {
     "physician": "name",
     "doctor": "name",
     "relative": "name",
+    "firstname": "name",
     "operator": "name",
     "mrn": "mrn",
     "accession": "accession",
@@ -247,16 +248,22 @@ class Planter:
             case "ip":
                 text = f"10.{rng.randint(2, 250)}.{rng.randint(2, 250)}.{rng.randint(2, 250)}"
             case "doctor":  # behind a title, so that even a common name or a word is known as a name
-                common = tables.rows("words/common_names.csv")[0]["family"].split("|")
-                text = rng.choice((rng.choice(common), maker.family()))
+                text = rng.choice((rng.choice(common_names(locales()[0][0], words=True)), maker.family()))
             case "operator":
                 text = p.people["operator"].written[0]
             case "relative":
-                text = make_person(rng, p.locale).written[0]
+                text = self._stranger(rng)
+            case "firstname":
+                text = Maker(rng, locales()[0][0]).given()
             case _:
                 known = p.people[rng.choice(("referring", "reading", "performing"))]
-                text = (known if rng.random() < 0.5 else make_person(rng, p.locale)).written[0]
+                text = known.written[0] if rng.random() < 0.5 else self._stranger(rng)
         return [Piece(text, kind)]
+
+    def _stranger(self, rng: Random) -> str:
+        """The family name of somebody that no attribute names; never a word, since nothing would tell it from one."""
+        common = common_names(self.patient.locale, words=False)
+        return rng.choice(common) if common and rng.random() < 0.4 else make_person(rng, self.patient.locale).written[0]
 
 
 def _ascii(text: str) -> str:
