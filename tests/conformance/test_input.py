@@ -362,6 +362,18 @@ def test_character_sets_that_do_not_exist(charset: bytes) -> None:
         clean(file(elements), profile)
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-16"])
+@pytest.mark.parametrize(
+    ("tag", "vr"), [(0x00181210, "SH"), (0x00181020, "LO"), (0x00080070, "LO"), (0x00080081, "ST")]
+)
+def test_names_in_wide_letters_are_no_text(tag: int, vr: str, codec: str, profile: str) -> None:
+    """No character set of DICOM's is written so; some programs write it nevertheless."""
+    elements = tree()
+    raw.put(elements, El(tag, vr, f"of {FAMILY}".encode(codec)))
+    clean(file(elements), profile)
+
+
 # Ends
 
 

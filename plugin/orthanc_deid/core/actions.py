@@ -51,9 +51,9 @@ _LEGAL = {
     b"DS": _several(rb" *(?:[+-]?\d*\.?\d*(?:[eE][+-]?\d+)?|[+-]?(?:[nN][aA][nN]|[iI][nN][fF]))[ \0]*"),
     b"DT": rb"[\d.+\-: ]*",
     b"IS": _several(rb" *[+-]?\d{0,14}(?:\.0*)?[ \0]*"),
-    b"LO": _several(_LETTERS + rb"{0,256}\0?"),
-    b"SH": _several(_LETTERS + rb"{0,64}\0?"),
-    **dict.fromkeys((b"LT", b"PN", b"ST", b"UC", b"UR", b"UT"), _several(_LETTERS + rb"*\0?")),
+    b"LO": _several(_LETTERS + rb"{0,256}\0*"),
+    b"SH": _several(_LETTERS + rb"{0,64}\0*"),
+    **dict.fromkeys((b"LT", b"PN", b"ST", b"UC", b"UR", b"UT"), _several(_LETTERS + rb"*\0*")),
     b"TM": rb"[\d.\-: ]*",
     b"UI": rb"[0-9.]{0,64}(?:\\[0-9.]{0,64})*[ \0]*",
 }
