@@ -119,3 +119,11 @@ def test_generate_writes_files_and_key(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["generate", str(tmp_path / "set"), "--seed", "7", "--patients", "1"]) == 0
     assert len(key.read(tmp_path / "set" / "answers.db")) == len(list((tmp_path / "set" / "data").iterdir()))
     assert "seed 7" in capsys.readouterr().out
+
+
+def test_the_product_leaves_no_identifier_and_little_else_goes(tmp_path: Path, made: Made) -> None:
+    score = run(tools.engine("research", bytes(range(32))), tmp_path, [made[0], made[1], made[7], made[8]])
+    leaks = {"text_removed", "date_shifted", "uid_changed", "uid_consistent", "patid_consistent", "pixels_retained"}
+    assert [f for f in score.failures if f.check.action in leaks] == []
+    assert score.percentage() > 99
+    assert not score.lost
