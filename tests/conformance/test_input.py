@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 
 import pytest
 from orthanc_deid.core import deidentify as engine
+from orthanc_deid.core import source as source_module
+from orthanc_deid.core import walk
 from orthanc_deid.core.errors import QUARANTINE_REASONS, REJECT_REASONS, DeidError
 from orthanc_deid.core.sinks import BytesSink
 from orthanc_deid.core.source import HEAD_BYTES, Source
@@ -143,6 +145,46 @@ def test_deeper_nesting_is_refused() -> None:
     elements = tree()
     raw.put(elements, inner[0])
     assert refused(file(elements)).reason == "too-large"
+
+
+@pytest.mark.parametrize("form", [{}, *FORMS], ids=lambda form: "+".join(form) or "defined")
+@pytest.mark.parametrize("un", [False, True])
+def test_a_large_sequence_that_need_not_change_stays(un: bool, form: dict[str, bool]) -> None:
+    """Contours without references, tables of codes: longer than what is looked at in one piece."""
+    item = [El(0x00080100, "SH", b"818981001"), El(0x00080102, "SH", b"SCT"), El(0x00080104, "LO", b"Abdomen")]
+    elements = tree()
+    raw.put(elements, El(0x00082218, "SQ", [list(item) for _ in range(3000)], as_un=un))
+    layout = raw.form_of(EXPLICIT)
+    layout.undefined, layout.undefined_items = form.get("undefined", False), form.get("undefined_items", False)
+    output = clean(file(elements, form=layout))
+    assert len(next(el for el in raw.parse(output)[1] if el.tag == 0x00082218).items) == 3000
+
+
+def flood(tag: int, number: int) -> bytes:
+    """Empty elements, each of another tag."""
+    return b"".join(struct.pack("<HH2sH", (tag + n) >> 16, (tag + n) & 0xFFFF, b"LO", 0) for n in range(number))
+
+
+def test_a_flood_of_elements_is_refused_before_it_fills_the_memory() -> None:
+    head = file([el for el in tree() if el.tag < 0x70000000])
+    assert refused(head + flood(0x70010010, 70_000)).reason == "too-large"
+    item = flood(0x00090010, 70_000)
+    within = b"\xfe\xff\0\xe0" + struct.pack("<L", len(item)) + item
+    sequence = struct.pack("<HH2sHL", 0x300C, 0x0002, b"SQ", 0, len(within)) + within
+    before = file([el for el in tree("rtplan") if el.tag < 0x300C0002])
+    assert refused(before + sequence).reason == "too-large"
+
+
+def test_a_flood_of_items_or_fragments_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "MAX_ITEMS", 500)
+    monkeypatch.setattr(source_module, "MAX_ITEMS", 500)
+    elements = tree()
+    raw.put(elements, El(0x00082218, "SQ", [[] for _ in range(600)]))
+    assert refused(file(elements)).reason == "too-large"
+    elements = tree("mr")
+    raw.put(elements, El(0x7FE00010, "OB", fragments=[b""] * 600))
+    no = refused(file(elements, str(builders.COMPRESSED[0])))
+    assert (no.reason, no.tag) == ("too-large", 0x7FE00010)
 
 
 def test_empty_sequences_and_empty_items_stay_empty() -> None:

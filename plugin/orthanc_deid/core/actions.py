@@ -121,8 +121,10 @@ class HotNode(dict[int, Hot]):
         self._private: dict[tuple[int, str, bytes], Hot | None] = {}
 
     def __missing__(self, tag: int) -> Hot:
-        hot = self[tag] = self._make(self.node[tag])
-        return hot
+        made = self._make(self.node[tag])
+        if len(self) < _MOST_RULES:  # else a flood of invented tags would stay in memory as long as the plan
+            self[tag] = made
+        return made
 
     def private(self, tag: int, creator: str, vr: bytes) -> Hot | None:
         """Return the rule of a private element that stays, None for one that goes (PS3.15 E.3.10)."""
@@ -289,7 +291,7 @@ class Rewriter:
                     out.append(buf[run:run_end])
                     run = pos
                 run_end = end
-                if (stop - start > LARGE and element[6] is None) or tag in PIXELS:
+                if (stop - start > LARGE and element[6] is None and does != DESCEND) or tag in PIXELS:
                     # A large value stays where it is: a range costs no copy, whatever the source.
                     out.append(buf[run:start])
                     out.append((base + start, stop - start))
@@ -505,6 +507,7 @@ class Rewriter:
 
 
 _REMEMBERED = 4096
+_MOST_RULES = 20_000
 _harvested: dict[tuple[bytes, bool, str, Charset], tuple[tuple[str, bytes, Charset], ...]] = {}
 
 

@@ -20,7 +20,19 @@ from .standard import attribute
 from .syntax import LITTLE, Syntax, syntaxes
 from .text import decode, encodings
 from .uids import registered
-from .walk import ITEM, PIXEL_DATA, SEQUENCE_END, UNDEFINED, Element, Short, Walker, fault, put_in_order
+from .walk import (
+    ITEM,
+    MAX_ELEMENTS,
+    MAX_ITEMS,
+    PIXEL_DATA,
+    SEQUENCE_END,
+    UNDEFINED,
+    Element,
+    Short,
+    Walker,
+    fault,
+    put_in_order,
+)
 
 HEAD_BYTES = 1 << 15
 """What is read of a file at first: more than the header of most images."""
@@ -268,6 +280,7 @@ class Source:
         self._bytes = _Bytes(data, fd)
         self.size = size
         self.segments: list[Segment] = []
+        self._elements = 0
         self.fragments: Fragments | None = None
         self.syntax: Syntax
         self.meta: dict[int, bytes] = {}
@@ -338,7 +351,7 @@ class Source:
                 raise
             head = self.read(0, self.size)
             self._bytes = _Bytes(head, None)
-            self.segments, self.fragments = [], None
+            self.segments, self._elements, self.fragments = [], 0, None
             self._data_set(head, 0, pos)
         if not any(segment.elements for segment in self.segments):
             raise Rejected("not-dicom", "no data set")
@@ -457,6 +470,9 @@ class Source:
             raise fault(self.fragments.tag, "the attribute stands there twice")
         if self.segments and self.segments[-1].elements[-1][0] >= segment.elements[0][0]:
             raise _Disorder("unparsable", "the attributes are out of order", segment.elements[0][0])
+        self._elements += len(segment.elements)
+        if self._elements > MAX_ELEMENTS:
+            raise Quarantined("too-large", "more elements than any data set has", segment.elements[-1][0])
         self.segments.append(segment)
 
     def _trailing(self, found: list[Element], offset: int, problem: Exception) -> bool:
@@ -483,6 +499,8 @@ class Source:
                 raise fault(group << 16 | element, "a fragment of pixels is due here")
             items.append((pos, pos + 8, length))
             pos += 8 + length
+            if len(items) > MAX_ITEMS:
+                raise Quarantined("too-large", "more fragments than any image has", tag)
         raise Quarantined("truncated", "the fragments of pixels have no end", tag)
 
 

@@ -14,7 +14,7 @@ one with no elements.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, repeat
 from struct import error as StructError
 
 from .errors import Quarantined
@@ -34,6 +34,10 @@ ITEM_END = 0xFFFEE00D
 SEQUENCE_END = 0xFFFEE0DD
 PIXEL_DATA = 0x7FE00010
 
+MAX_ELEMENTS = 1 << 16
+"""Elements of one data set or item: no object has a tenth of it, and a flood of empty ones would fill the memory."""
+MAX_ITEMS = 1 << 20
+"""Items of one sequence, or fragments of one image: a million frames."""
 MAX_DEPTH = 128
 """Sequences nested deeper than this are refused: a bound for time and for Python's stack."""
 
@@ -102,7 +106,11 @@ class Walker:
         unpack = self.numbers.short_head.unpack_from
         long_ = self.numbers.long.unpack_from
         short_vrs, long_vrs = SHORT_VRS, LONG_VRS
-        while pos < stop:
+        for _ in repeat(None, MAX_ELEMENTS):
+            if pos >= stop:
+                if delimiter:
+                    raise Short
+                break
             # The header is read in place and not by self.header(): this loop is the engine's hottest.
             if explicit:
                 try:
@@ -154,8 +162,7 @@ class Walker:
                 add((tag, vr, pos, start, end - 8, end, items))
                 pos = end
         else:
-            if delimiter:
-                raise Short
+            raise Quarantined("too-large", "more elements than any data set has", last)
         if not ordered:
             put_in_order(found)
         return found, pos
@@ -163,7 +170,7 @@ class Walker:
     def fragments(self, pos: int) -> tuple[list[Item], int]:
         """Walk the fragments of encapsulated pixels within the buffer; return them and the position after them."""
         found: list[Item] = []
-        while True:
+        for _ in repeat(None, MAX_ITEMS):
             try:
                 group, element, length = self.numbers.tag_length.unpack_from(self.buf, pos)
             except StructError:
@@ -178,6 +185,7 @@ class Walker:
                 raise Short
             found.append((pos, pos + 8, end, end, []))
             pos = end
+        raise Quarantined("too-large", "more fragments than any image has", PIXEL_DATA)
 
     def items(self, pos: int, stop: int, depth: int, delimited: bool) -> tuple[list[Item], int]:
         """Walk the items of a sequence; return them and the position after the sequence, its delimiter included."""
@@ -213,6 +221,8 @@ class Walker:
                 elements, _ = self.elements(start, end, depth + 1)
                 found.append((pos, start, end, end, elements))
             pos = end
+            if len(found) > MAX_ITEMS:
+                raise Quarantined("too-large", "more items than any sequence has", ITEM)
         if delimited:
             raise Short
         return found, pos
