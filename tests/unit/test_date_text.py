@@ -126,6 +126,22 @@ def test_without_the_option_every_date_is_masked_once_and_for_all(text: str) -> 
     assert not {"2020", "2012", "2019"} & set(masked.split())
 
 
+@pytest.mark.parametrize(
+    ("text", "moved"),
+    [
+        ("12 NİSAN 2020", "17 TEMMUZ 2017"),
+        ("12 APRİL 2020", "17 JULY 2017"),
+        ("12 KASIM 2020", "16 SUBAT 2018"),
+        ("12 mayıs 2020", "16 ağustos 2017"),
+        ("12 ιανουαριοσ 2020", "17 απρ 2017"),
+        ("12 auguſt 2020", "16 november 2017"),
+    ],
+)
+def test_a_month_is_known_in_every_case_that_letters_have(text: str, moved: str) -> None:
+    assert shift_text(text, KEEP) == moved
+    assert shift_text(text, None) == "***"
+
+
 LEFT = [
     "CT CHEST W CONTRAST 1.0 B30f",
     "T2 TSE TRA 3mm",

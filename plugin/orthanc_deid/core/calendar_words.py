@@ -11,11 +11,13 @@ from functools import lru_cache
 from .syntax import STANDARD
 
 _GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+_ONE_LETTER = str.maketrans({"\u0131": "i", "\u0307": None})  # the dotless i, and the dot that \u0130 leaves behind
 
 
 def plain(word: str) -> str:
     """Write a word without accents, as ASCII texts do; letters that have no plain form stay."""
-    return "".join(letter for letter in unicodedata.normalize("NFKD", word) if not unicodedata.combining(letter))
+    bare = "".join(letter for letter in unicodedata.normalize("NFKD", word) if not unicodedata.combining(letter))
+    return bare.replace("\u0131", "i")  # a dotless i
 
 
 @lru_cache(maxsize=1)
@@ -35,7 +37,7 @@ def _readings() -> dict[str, list[tuple[str, int, int]]]:
     for language, months in _months().items():
         for number, forms in months.items():
             for place, form in enumerate(forms):
-                for spelling in {form, plain(form), form.translate(_GERMAN)}:
+                for spelling in {_key(form), _key(plain(form)), _key(form.translate(_GERMAN))}:
                     found.setdefault(spelling, []).append((language, number, place))
     return found
 
@@ -46,7 +48,11 @@ def month_number(word: str) -> int:
 
 
 def _key(word: str) -> str:
-    return unicodedata.normalize("NFC", word).lower()
+    """Return one spelling for all that a regular expression takes for the same word without regard to case.
+
+    That is more than two cases: i, I, \u0130 and \u0131 are one letter to it, and so are the two s and the two sigmas.
+    """
+    return unicodedata.normalize("NFC", word).casefold().translate(_ONE_LETTER)
 
 
 def languages_of(tokens: Iterable[str]) -> frozenset[str]:
