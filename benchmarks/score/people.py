@@ -108,13 +108,13 @@ class Maker:
             return f"{self.digits(2)}-{self.digits(3)}-{self.digits(3)}"
         if style == 2:
             return self.rng.choice("ABCDEHKPX") + self.digits(8)
-        return self.digits(self.rng.choice((7, 8, 10)))
+        return self.digits(self.rng.choice((6, 7, 8, 8, 9, 10, 12)))
 
     def accession(self) -> str:
         if self.rng.random() < 0.15:
             day = f"20{self.rng.randint(10, 22)}{self.rng.randint(1, 12):02}{self.rng.randint(1, 28):02}"
             return f"{day}E{self.digits(6)}"
-        return self.rng.choice(("", "A", "CT", "RAD-", "ACC")) + self.digits(self.rng.choice((8, 9, 10)))
+        return self.rng.choice(("", "A", "CT", "RAD-", "ACC")) + self.digits(self.rng.choice((8, 8, 9, 10, 12)))
 
     def phone(self) -> str:
         a, b, c = self.digits(3), self.digits(3), self.digits(4)
