@@ -6,7 +6,9 @@ and that name nobody.
 SOURCE_FOLDER holds, as they were obtained (README.md names the sources), one word a line:
 allowlist.csv            words seen in radiology descriptors
 words-LANGUAGE           a spelling dictionary; proper names (in German, nouns too) have a capital
+words-british            the spelling of Great Britain
 words-medical            English medical terms
+words-german-medical     German medical terms
 frequencies-LANGUAGE     word and frequency (zipf: the logarithm of how often among 10^9 words)
 dist.all.last, dist.female.first, dist.male.first    names of a census and their share in per cent
 people-of-many-countries, places                     names of people and places
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import bisect
 import csv
+import re
 import sys
 import unicodedata
 from functools import cache
@@ -28,21 +31,40 @@ HERE = Path(__file__).resolve().parent
 
 # Words that are names too: judged one by one to be needed. They stay with a mark, and go where they stand like a name.
 _NAMES_KEPT = """
-    strong english best good read call south east link hook hooks wing way root stock box button nickel null see
-    word spring roll sink blow brace treat brush core constant reader fix cover mix board lock bump cool bridge
-    ready born omega dot drum just book self numbers keys deal fair person pack blank pool burden stump soon
-    rounds dial shorter parent borders younger hair mast her samples glass horn ball shields rod dye chambers
-    pace belt meta nova mach gall fore held bounds ridge said such house company story means else million west
-    north northern southern heard chance price land guess miles sale sell beat lucky winner driver guard steel
-    power powers banks boss holiday snow storm cook urban lay strange bird hang mile dollar bunch harder tank
-    rice roof cable pounds fed fee tower rush sessions languages struck comfort cloud bath plant plants fish
-    apple coffee beer cherry bean barrier beach bath bare flower flowers stay stays fall walker wheel wheels
-    works worker working close pin pins pine cotton copper cork corn crystal duck ether feather fever flood fog
-    fountain frost gale garlic ginger grass gum guest ham honey hunger iron ivory jump laser lemon loss milk
-    mold moon moss mould mouse mustard nut nuts oats olive orange pea peach pear pepper pike plum poppy pork
-    potter prince queen rain rib rock rope rust sage salmon sand shrimp silk slack sleep soap soy spider spoon
-    starch straw sugar sunshine sweet swim thorn thumb tick tin tobacco tree trout tuna turkey twin twins walnut
-    wasp wax wheat whey wind wine wise wood wool worm yeast yoga sneeze carry drink drive drives food foot"""
+    add ally among anon ante ants apple arch are arts ash asks baby bald ball ban banks banner bare barrier bath
+    bay beach bean bear beat beer belt bent best beta bias bill bills binder bins bird bite bitten blank blaze
+    bloom blow board bolt bond bones book borders bore born boss bounds bowling box brace brake brand brands
+    breeding brick bridge broom brush bud bull bump bunch bunker burden burr butcher butt button cable call cam
+    can canal candy cant cap car cares carrier carry cases cash cave central chambers champion chance char
+    cheeks cherry chew chip cis clear click cliff close cloud coats coffee coffin comfort comment company con
+    constant contractor cook cool cop cope copper core cork corn cotton council cover covert coward craft crane
+    crisp crow cruise crystal curl curry cutter danish dare date deal dear deck deep den desire dial die doc
+    doll dollar dot drink drive driver drives drop drum duck dusty duty dye each eagle east edit else english
+    essence ether ever fair fall fan fang far farmer favors fears feather fed fee fell fever fish fit fix flick
+    flood floor flower flowers fog font food foot fore forget fortune fountain freely fresh friend front frost
+    gale gall gang garlic gates gauge gene general ginger glass glasses glory golden good gore grab grand grass
+    gravel grim grove grow guard guess guest gum gun gut guy hack hacker hair halls ham hammer handler handy
+    hang harden harder harm harness hash hatch hawk hay hazard heard hedge held helm her herb herd hind holiday
+    honey hook hooks hoop horn house hug humble hung hunger hunt hurt infant iron irons ivory jet job joke judge
+    jug jump just justice keen keys kick kidney kind kit kitchen kite ladder lake lamb lamp land languages laser
+    lash law laws lawyer lay lean lemon lent less lie lies line link lips list lock loop loss lot love lovely
+    loving luck lucky lung mach mad made marble marine marry marvel mast master masters mat mate mats maze means
+    media mentor messenger meta metro mile miles milk million miracle mist mix mock mold money moon moss mould
+    mount mountain mouse music must mustard nation nickel nil north northern nova null numbers nut nuts oak oats
+    odd odds olive omega oral orange owe pace pack painter pan para parent parts patience paw pea peace peach
+    pear peel penny pepper per person petty pickle pierce pike pin pine pink pins pitcher plank plant plants
+    player pleasant plum pointer pole pond pool pop poppy pork potter pounds power powers precious press price
+    pride priest prince purity put queen race raid rails rain read reader ready reason reel refs rib rice rich
+    riddle rider ridge rim river rock rod roll roller roof room root roots rope rounds royal rush rust rusty sad
+    sage said sale sales salmon samples sand sans scales seal see self sell sen sessions settle shade she sheets
+    shields shine shore shorter showers shrimp silk sing sink slack slate slaughter sleep sneeze snow soap solar
+    sole song soon south southern soy sparks speaks spear spell spider spikes spoon spring stamps staples starch
+    stay stays steel steer steward stock stocks storm storms story stout strange straw strong struck stump
+    styles such sugar sun sung sunshine sweat sweet swim swords tab tank the thorn thumb tick ties till tin
+    tobacco tone too tore tours tower toy trace treat tree trout tuck tuna turkey twin twins unique unknown
+    urban utter valid valley valves velvet vest vice viking wages waits walker walnut warmer wash wasp water
+    watt wax way weed were west western wheat wheel wheels whey wick wild wind wine wing winner wisdom wise wood
+    wooden wool word worker working works worm worth worthy yeast yoga younger"""
 NAMES_KEPT = frozenset(_NAMES_KEPT.split())
 _INSTITUTIONS = """
     hospital hospitals clinic clinics university college institute institution school church county city town
@@ -60,8 +82,11 @@ FREQUENT = 0.002  # per cent of people: a rarer name that is a word is kept with
 OFTEN = {"english": 3.3, "medical": 1.05}  # zipf of words that are taken although nobody has seen them in descriptors
 EVERYDAY = 4.3  # the same for other languages: function words and what everybody says
 FUNCTION = 5.3  # so frequent that they are needed although somebody is called so
-SURELY = 4.0  # so frequent that a rare name does not count
+SURELY = 3.3  # so frequent that a rare name does not count
+ROMANCE = ("french", "italian", "portuguese", "spanish")
+INFLECTED = ("norwegian", "polish")  # dictionaries with every form: of those only what is in use is taken
 OTHERS = ("danish", "dutch", "french", "german", "italian", "norwegian", "polish", "portuguese", "spanish", "swedish")
+PLURALS = (("s", ""), ("es", ""), ("ies", "y"), ("ae", "a"), ("i", "us"), ("a", "um"))
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -138,6 +163,7 @@ def english(folder: Path, names: Names, written: set[str]) -> dict[str, str]:
     seen = {word for word in seen if len(word) >= 3 and not set(word) <= set("abcdef")}
     spelling = _lines(folder / "words-english")
     capitals = {word.casefold() for word in spelling if word[0].isupper()}
+    spelling += _lines(folder / "words-british")
     spelling = [word for word in spelling if word.islower() and word.isalpha() and word.isascii()]
     medical = [
         word for word in _lines(folder / "words-medical") if word.islower() and word.isalpha() and word.isascii()
@@ -147,6 +173,13 @@ def english(folder: Path, names: Names, written: set[str]) -> dict[str, str]:
     taken = words & seen
     taken |= {word for word in spelling if len(word) >= 3 and zipf.get(word, 0) >= OFTEN["english"]}
     taken |= {word for word in medical if len(word) >= 4 and zipf.get(word, 0) >= OFTEN["medical"]}
+    plain = taken | set(_own("radiology"))
+    taken |= {
+        word for word in words if any(word[: -len(end)] + one in plain for end, one in PLURALS if word.endswith(end))
+    }
+    with (HERE.parent / "standard" / "code_meanings.csv").open(encoding="utf-8", newline="") as file:
+        meant = {word.casefold() for row in csv.reader(file) for word in re.findall(r"[A-Za-z]{4,}", row[0])}
+    taken |= meant - capitals
     own = _own("radiology", "vendors", "units", "dicom")
     found: dict[str, str] = {}
     for word in taken - written:
@@ -189,8 +222,33 @@ def _variants(unknown: set[str], words: set[str], own: dict[str, str], names: Na
     return found
 
 
-def everyday(folder: Path, names: Names, known: set[str]) -> dict[str, str]:
-    """Return the words that everybody uses, of the other languages."""
+# Stems that medical words of the languages share; a word with one of them is taken however rare it is.
+_STEMS = """
+    cardi kardi hepat nefr nephr neur pulmon arteri tromb thromb osteo artro arthro gastr bronqu bronch bronk
+    oskrzel pleur crani krani cerebr cérebr zerebr encefal encéphal enzephal mening vertebr vertèbr muskul muscul
+    músc carcin karzin karcin sarcom sarkom lymph linf limf lymf metast métast metást fractur fraktur frattur fratur
+    radiolog radiogra röntgen tomogra tomodens sonogra ecogra écogra ekogra échogra scintig szinti scyntyg cintilo
+    resonan rezonans contrast kontrast biops endosc endosk laparo kirurg cirurg chirurg anestes anästh allerg alergi
+    diabet hypert hipert ipertens anemi anämi anémi hemorr hémorr emorrag hämorr isch[eéä]m isqu[eé]m infarc infarkt
+    infart embol stenos sténos stenoz aneur anévr an[eé]vris aneurys venös veneu venos vascul vasku naczyn thyr
+    tiroid tireoid tarczyc pancre pankre trzust prostat vagin placent mammogr mamogr becken bekken abdom thora torác
+    tórax torace torac lumb lędź cervic cervik zervik sacral sakral femor tibi fibul humer clavic klavik scapul patell
+    menisc menisk meniscal ligament tendin sehnen cartil knorpel gelenk knochen hirn lungen leber niere njur lever
+    hersen hjern hjärn mózg płuc wątrob nerk kręg bryst bröst quist kyst zyst ödem ødem oedem œdem cirr[oh]
+    zirrh herni hérni ulcer ulcèr abszess absces infec infekt infekc inflam entzünd betænd bakteri bactér pneum polmon
+    neumon asthm dyspn disnea syndrom síndrom sindrom pathol patolog diagnos symptom síntom sintom therap terap
+    chemoth chimioth quimio chemiot pharm farmac farmak injec injek inyec iniez inieci catét cathét kathet katet prothe
+    prótes protes transplant trasplant transfus dialys diális dializ dializz ektom ectom ektomi oscop oskop"""
+# Verbs of Romance languages have dozens of forms; nouns and adjectives suffice.
+_NOMINAL = re.compile(
+    "(?:ies?|iques?|aires?|[ae]ls?|ales|aux|[ae]is|omes?|ites?|oses?|i[ae]s?|ic[oai]s?|ich[ei]|ías?|is|mas?|mi|ci[óo]n|ciones"
+    "|zion[ei]|ção|ções|ares?|os[oaie]s?|log[oi]s?|gramm?[aei]s?|tions?|tés?|dades?|tà|ismos?|ismes?|entos?|enti|ments?)$"
+)
+_MEDICAL = re.compile("|".join(_STEMS.split()))
+
+
+def others(folder: Path, names: Names, known: set[str]) -> dict[str, str]:
+    """Return the words of the other languages that everybody uses, and those of medicine."""
     spelling = _lines(folder / "words-english")
     lower = {word for word in spelling if word.islower()}
     capitals = {word.casefold() for word in spelling if word[0].isupper()} - lower
@@ -200,16 +258,24 @@ def everyday(folder: Path, names: Names, known: set[str]) -> dict[str, str]:
         words = {word for word in dictionary if word.islower() and word.isalpha()}
         if language == "german":
             words |= {word.casefold() for word in dictionary if word.istitle()} - capitals
-        for word, zipf in _frequencies(folder, language).items():
-            if zipf < EVERYDAY or word not in words or word in known or len(word) < 2:
+        zipf = _frequencies(folder, language)
+        medical = {word for word in words if len(word) >= 6 and _MEDICAL.search(word)}
+        if language in INFLECTED:
+            medical &= zipf.keys()
+        if language in ROMANCE:
+            medical = {word for word in medical if word in zipf or _NOMINAL.search(word, len(word) - 5)}
+        if language == "german":
+            terms = _lines(folder / "words-german-medical")
+            medical |= {word.casefold() for word in terms if len(word) >= 4 and word.isalpha()} - capitals
+        for word in medical | {word for word in words & zipf.keys() if zipf[word] >= EVERYDAY}:
+            often = zipf.get(word, 0)
+            if word in known or len(word) < 2 or (word in names.places and often < FUNCTION):
                 continue
-            if word in names.places and zipf < FUNCTION:
-                continue
-            mark = names.mark(word, zipf)
-            if mark is None and zipf >= FUNCTION and word not in capitals and len(word) <= 5:
+            mark = names.mark(word, often)
+            if mark is None and often >= FUNCTION and word not in capitals and len(word) <= 5:
                 mark = "y"
             if mark is not None:
-                found[word] = mark
+                found[unicodedata.normalize("NFC", word).casefold()] = mark
     return found
 
 
@@ -219,7 +285,7 @@ def main(folder: Path) -> None:
     written = set(_own(*(path.stem for path in HERE.glob("*.csv") if path.stem not in ("english", "common"))))
     words = english(folder, names, written)
     _write("english", words)
-    _write("common", everyday(folder, names, written.union(words)))
+    _write("common", others(folder, names, written.union(words)))
 
 
 if __name__ == "__main__":

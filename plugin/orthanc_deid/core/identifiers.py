@@ -79,7 +79,7 @@ _DATE = re.compile(
 )
 _OLD = re.compile(
     r"(?<![\w.,])((?:9\d|1[0-4]\d)) ?-? ?"
-    r"(?:y(?:/?o|rs?|ears?)?|jahre?|jährig\w*|jaehrig\w*|j\.|ans|años|anni|jaar|anos|year)(?!\w)",
+    r"(?:y(?:/?o|rs?|ears?)?|jahre?|jährig\w*|jaehrig\w*|j\.(?!,? ?\w)|ans|años|anni|jaar|anos|year)(?!\w)",
     re.IGNORECASE,
 )
 _TITLE = re.compile(

@@ -1,7 +1,7 @@
 """The words that may stay in descriptors and free text: the lists of profiles/text, and how words are looked up there.
 
 A word is on a list as it is, without its accents, with an ending of its language, or put together from words on the
-lists (Oberarmschaft, HeadNeck). Words that are somebody's name too carry a mark: they stay, but not beside a name.
+lists (Oberarmkopf, HeadNeck). Words that are somebody's name too carry a mark: they stay, but not beside a name.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,9 +21,10 @@ UNKNOWN, WORD, NAME = 0, 1, 2
 """What a word is: on no list, on a list, or on a list and somebody's name too."""
 
 _TECHNICAL = ("dicom", "radiology", "units", "vendors")
-_LANGUAGES = ("dutch", "french", "german", "italian", "portuguese", "spanish")
+_JOINING = ("dutch", "german", "nordic")
+"""Languages that write words together and decline them."""
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[a-z]+")
-_ENDINGS = ("s", "e", "n", "en", "er", "es", "em")
+_ENDINGS = ("e", "n", "en", "er", "es", "em")
 _MEDICAL = re.compile(
     # operations, pictures and states: endings that the languages share and names do not have
     r".{3,}(?:e[ck]tom(?:y|ie|ia|ía)|ostom(?:y|ie|ia|ía)|gra(?:phy|phie|fie|fia|fía)|s[ck]op(?:y|ie|ia|ía)"
@@ -37,6 +39,7 @@ _LINKS = ("", "s", "n", "en", "es", "o")
 _MATRIX = re.compile(r"\d{1,4}(?:x\d{1,4}){1,3}(?:[µu]?m|[mc]m|px)?")
 _RUNS = re.compile(r"\d+|\D+")
 _PART = 4  # letters of the shortest word that others are put together from
+_DECLINED = 5  # letters of the shortest word that may have an ending
 _PUT_TOGETHER = 8  # letters of the shortest word that is taken apart
 
 
@@ -44,13 +47,13 @@ _PUT_TOGETHER = 8  # letters of the shortest word that is taken apart
 class Lexicon:
     """The lists, read. All words are casefolded."""
 
-    words: frozenset[str]
-    names: frozenset[str]  # those of the words that are somebody's name too
-    technical: frozenset[str]  # words of techniques, units and the standard, which may have digits beside them
-    parts: frozenset[str]  # words that compounds are put together from
-    stems: frozenset[str]  # of Russian words
-    units: frozenset[str]
-    ideographs: frozenset[str]  # Chinese, Japanese and Korean words, which are written without blanks
+    words: Set[str]
+    names: Set[str]  # those of the words that are somebody's name too
+    technical: Set[str]  # words of techniques, units and the standard, which may have digits beside them
+    parts: Set[str]  # words that compounds are put together from, in the languages that do so
+    stems: Set[str]  # of Russian words
+    units: Set[str]
+    ideographs: Set[str]  # Chinese, Japanese and Korean words, which are written without blanks
     longest: int  # length of the longest of them
 
 
@@ -83,23 +86,11 @@ def lexicon() -> Lexicon:
             if plain not in words and accented in names:
                 names.add(plain)
             words.add(plain)
-    parts = {
-        word
-        for name in ("radiology", *_LANGUAGES)
-        for word in lists[name] - names
-        if len(word) >= _PART and word.isalpha()
-    }
+    joining = set().union(*(lists[name] for name in _JOINING)) - names
+    parts = {word for word in joining if len(word) >= _PART and word.isalpha()}
     technical = set().union(*(lists[name] for name in _TECHNICAL)) - names
-    return Lexicon(
-        frozenset(words),
-        frozenset(names),
-        frozenset(technical),
-        frozenset(parts),
-        frozenset(stem for word in lists["russian"] if len(stem := _CASES.sub("", word)) >= _PART),
-        frozenset(lists["units"]),
-        frozenset(ideographs),
-        max(map(len, ideographs)),
-    )
+    stems = {stem for word in lists["russian"] if len(stem := _CASES.sub("", word)) >= _PART}
+    return Lexicon(words, names, technical, parts, stems, lists["units"], ideographs, max(map(len, ideographs)))
 
 
 def plain_letters(word: str) -> tuple[str, str]:
@@ -141,7 +132,7 @@ def _mixed(folded: str) -> int:
     runs = _RUNS.findall(folded)
     letters = [run for run in runs if not run.isdecimal()]
     digits = [run for run in runs if run.isdecimal()]
-    if not lexicon().technical.issuperset(letters):
+    if any(run not in lexicon().technical for run in letters):
         return UNKNOWN
     if len(runs) == 2 and runs[0].isdecimal() and len(runs[1]) >= 2 and runs[1] in lexicon().units:
         return WORD if len(runs[0]) <= 6 else UNKNOWN
@@ -156,21 +147,19 @@ def _mixed(folded: str) -> int:
     return WORD
 
 
-def _plain(word: str) -> bool:
-    folded = word.casefold()
-    return folded in lexicon().words and folded not in lexicon().names
-
-
 def _put_together(token: str, folded: str) -> int:
+    core, parts = lexicon().technical, lexicon().parts
     if not token.isupper() and not token.islower() and not token.istitle():
         pieces = _CAMEL.findall(token)
-        if "".join(pieces) == token and all(len(p) > 1 and _plain(p) for p in pieces):
+        if "".join(pieces) == token and all(len(p) > 1 and p.casefold() in core for p in pieces):
             return WORD
-    for ending in _ENDINGS:
-        if folded.endswith(ending):
-            base = folded[: -len(ending)]
-            if len(base) >= 5 and base in lexicon().parts:
-                return WORD
+    if len(folded) > _DECLINED and folded.endswith("s") and (folded[:-1] in core or folded[:-1] in parts):
+        return WORD
+    if any(
+        folded.endswith(end) and len(folded) >= len(end) + _DECLINED and folded[: -len(end)] in parts
+        for end in _ENDINGS
+    ):
+        return WORD
     if len(folded) >= _PUT_TOGETHER and folded.isalpha() and (_MEDICAL.fullmatch(folded) or _divides(folded)):
         return WORD
     if "а" <= folded[0] <= "я" and _CASES.sub("", folded) in lexicon().stems:

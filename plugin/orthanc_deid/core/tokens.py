@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from .dates import MASK
 
-_ASCII_TOKEN = re.compile(r"\*{3,}|[A-Za-z0-9\x00-\x08\x0b\x0e-\x1f\x7f]+")
+_XRAY = r"(?<![A-Za-z0-9])[Xx][- ]?[Rr][Aa][Yy][Ss]?(?![A-Za-z0-9])"  # one word: Ray alone is a name
+_ASCII_TOKEN = re.compile(rf"\*{{3,}}|{_XRAY}|[A-Za-z0-9\x00-\x08\x0b\x0e-\x1f\x7f]+")
+_START = re.compile(_XRAY)
 
 NOTHING, LETTERS, IDEOGRAPHS, MASKED = range(4)
 
@@ -38,7 +40,8 @@ def tokens(text: str) -> list[Token]:
                 end += 1
             found.append(Token(at, end, MASKED))
         else:
-            end = at + 1
+            xray = _START.match(text, at)
+            end = xray.end() if xray else at + 1
             while end < len(text) and kind != NOTHING and _kind(text[end]) == kind:
                 end += 1
             if kind != NOTHING:
