@@ -35,6 +35,7 @@ TEXT = frozenset(["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "S
 PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 NAMELESS = ("", "anonymous", "anonymized", "unknown", "none", "removed", "na", "n/a", "null", "test", "----")
 TITLES = ("dr", "mr", "mrs", "ms", "prof", "md", "jr", "sr", "phd", "ii", "iii")
+CLOCK = r"(\d{1,2}:\d{1,2}(:\d{1,2}(\.\d{0,7})?)?|\d{1,6}(\.\d{0,7})?)"
 LEGAL = {
     "AE": r"[ -~]*",
     "AS": r"(\d{3}[DWMY])?",
@@ -44,7 +45,7 @@ LEGAL = {
     "LO": r"[^\x00-\x08\x0e-\x1a\x1c-\x1f]{0,256}",
     "SH": r"[^\x00-\x08\x0e-\x1a\x1c-\x1f]{0,64}",
     **dict.fromkeys(("LT", "PN", "ST", "UC", "UR", "UT"), r"[^\x00-\x08\x0e-\x1a\x1c-\x1f]*"),
-    "TM": r"[\d.\-: ]*",
+    "TM": rf" *({CLOCK}?( ?-{CLOCK}?)?) *",
     "UI": r"[\d.]{0,64}",
 }
 """What one value of a VR may look like to stay (PS3.5 section 6.2, with room for what real senders write)."""

@@ -24,7 +24,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from tests import builders, raw
-from tests.engine import SUBJECT, basic, deidentify, report
+from tests.engine import SUBJECT, basic, deidentify, report, shipped
 from tests.objects.base import origin
 from tests.objects.documents import sr_comprehensive
 from tests.objects.images import ct, mr
@@ -117,6 +117,44 @@ def test_a_name_in_a_code_meaning_is_replaced_because_it_may_not_be_empty() -> N
     out = pydicom.dcmread(io.BytesIO(deidentify(builders.to_bytes(dataset))))
     assert out.AnatomicRegionSequence[0].CodeMeaning == "REMOVED"
     assert out.AnatomicRegionSequence[0].CodeValue == "T-D3000"
+
+
+@pytest.mark.parametrize("syntax", NATIVE)
+def test_a_value_that_only_a_sequence_in_a_sequence_tells_is_found_elsewhere(syntax: str) -> None:
+    within, outside = Dataset(), Dataset()
+    within.PatientName = "Zyxwothan^Ulla"
+    outside.ReferencedPatientSequence = Sequence([within])
+    out = deidentify(
+        builders.to_bytes(small_ct(OriginalAttributesSequence=Sequence([outside]), ConvolutionKernel="ULLA"), syntax)
+    )
+    assert "ConvolutionKernel" not in builders.read(out)
+
+
+@pytest.mark.parametrize("value", [b"1" * 60000 + b"x", b" " * 60000 + b"x", b"1." * 30000])
+def test_a_long_value_that_is_no_number_is_judged_at_once(value: bytes) -> None:
+    elements = builders.tree(small_ct())
+    raw.put(elements, raw.El(0x00280030, "DS", value))
+    raw.put(elements, raw.El(0x00200013, "IS", value))
+    assert value not in deidentify(raw.part10(elements, "1.2.840.10008.1.2.1"))
+
+
+@pytest.mark.parametrize("value", ["20190105", "2019.01.05", "20190105101112", "2019-01-05"])
+def test_a_date_in_a_time_does_not_stay(value: str) -> None:
+    elements = builders.tree(small_ct())
+    raw.put(elements, raw.El(0x00080032, "TM", value.encode()))
+    out = deidentify(raw.part10(elements, "1.2.840.10008.1.2.1"), profile=shipped("research"))
+    assert not builders.read(out).get("AcquisitionTime")
+
+
+@pytest.mark.parametrize(
+    "value", ["", "10", "1011", "101112", "101112.123456", "10:11:12.5", "101112\\111213.0", "1011-1112"]
+)
+def test_a_time_stays(value: str) -> None:
+    elements = builders.tree(small_ct())
+    raw.put(elements, raw.El(0x00080032, "TM", value.encode()))
+    out = deidentify(raw.part10(elements, "1.2.840.10008.1.2.1"), profile=shipped("research"))
+    time = [el for el in raw.parse(out)[1] if el.tag == 0x00080032]
+    assert time[0].bytes.strip() == value.encode()
 
 
 def test_preamble_meta_padding_and_trailing_bytes_go() -> None:

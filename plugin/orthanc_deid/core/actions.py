@@ -20,7 +20,7 @@ from .errors import Quarantined
 from .plan import Act, Node, Plan, Rule
 from .resolution import CHANGES
 from .source import BULK_BYTES, Segment, Source
-from .standard import uid_constants
+from .standard import attribute, uid_constants
 from .syntax import Numbers
 from .text import encodings
 from .uids import map_uid, registered
@@ -41,20 +41,24 @@ def _several(value: bytes) -> bytes:
 _LETTERS = rb"[^\\\x00-\x08\x0e-\x1a\x1c-\x1f]"
 """No control characters but those of lines, pages and code extension: UTF-16 has them between its letters."""
 
+_CLOCK = rb"(?:\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d{0,7})?)?|\d{1,6}(?:\.\d{0,7})?)"
+
 _LEGAL = {
     # What a kept value may look like, with room for what real senders write. Anything else may be text that somebody
-    # put where it does not belong, and is treated like a value of the patient's.
+    # put where it does not belong, and is treated like a value of the patient's. What is matched is never given back
+    # ("*+"): of a long value that does not fit, every way to part it would be tried.
     b"AE": rb"[ -~]{0,18}(?:\\[ -~]{0,18})*",
     b"AS": rb"(?:\d{3}[DWMY])?[ \0]*(?:\\\d{3}[DWMY])*",
     b"CS": rb"[A-Za-z0-9_ +\-./]{0,18}(?:\\[A-Za-z0-9_ +\-./]{0,18})*\0?",
     b"DA": rb"[\d.\-: ]*",
-    b"DS": _several(rb" *(?:[+-]?\d*\.?\d*(?:[eE][+-]?\d+)?|[+-]?(?:[nN][aA][nN]|[iI][nN][fF]))[ \0]*"),
+    b"DS": _several(rb" *+(?:[+-]?\d*+\.?\d*+(?:[eE][+-]?\d++)?|[+-]?(?:[nN][aA][nN]|[iI][nN][fF]))[ \0]*+"),
     b"DT": rb"[\d.+\-: ]*",
-    b"IS": _several(rb" *[+-]?\d{0,14}(?:\.0*)?[ \0]*"),
+    b"IS": _several(rb" *+[+-]?\d{0,14}+(?:\.0*+)?[ \0]*+"),
     b"LO": _several(_LETTERS + rb"{0,256}\0*"),
     b"SH": _several(_LETTERS + rb"{0,64}\0*"),
     **dict.fromkeys((b"LT", b"PN", b"ST", b"UC", b"UR", b"UT"), _several(_LETTERS + rb"*\0*")),
-    b"TM": rb"[\d.\-: ]*",
+    # No dates: where those move and times stay, a true date would stay too.
+    b"TM": _several(rb" *+(?:" + _CLOCK + rb"?(?: ?-" + _CLOCK + rb"?)?)[ \0]*+"),
     b"UI": rb"[0-9.]{0,64}(?:\\[0-9.]{0,64})*[ \0]*",
 }
 _CHECKS: dict[bytes, Callable[[bytes], object]] = {vr: re.compile(rule).fullmatch for vr, rule in _LEGAL.items()}
@@ -498,12 +502,20 @@ class Rewriter:
             return
         kinds = identifying()
         for *_, elements in items:
+            if elements and elements[0][0] == 0x00080005:
+                charset = encodings(walker.buf[elements[0][3] : elements[0][4]])
             for nested in elements:
                 kind = kinds.get(nested[0])
                 if kind is not None and nested[4] > nested[3]:
                     self.harvest.raw.append((kind, walker.buf[nested[3] : nested[4]], charset))
-                if nested[1] == b"SQ" or nested[6] is not None:
+                if nested[1] == b"SQ" or nested[6] is not None or (nested[1] in (b"", b"UN") and _nests(nested[0])):
                     self._harvest_items(inner, nested, charset, depth + 1)
+
+
+def _nests(tag: int) -> bool:
+    """Whether an attribute is a sequence, where the file does not say so (implicit VR, UN)."""
+    known = attribute(tag)
+    return known is not None and known.vr == "SQ"
 
 
 _REMEMBERED = 4096
