@@ -320,6 +320,23 @@ def test_disorder_beyond_what_is_read_at_once_is_put_in_order() -> None:
     assert clean(file(late)) == wanted
 
 
+@pytest.mark.parametrize("profile", ["research", "full-dates"])
+def test_private_blocks_and_dates_do_not_end_where_a_file_is_read_on(
+    profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A creator, and a date's time, may stand before the place at which the first buffer of a file ends."""
+    elements = tree("mr")
+    raw.put(elements, El(0x00190010, "LO", b"SIEMENS MR HEADER"))
+    raw.put(elements, El(0x0019100C, "IS", b"1000"))
+    raw.put(elements, El(0x00191027, "FD", bytes(48)))
+    data = file(elements)
+    whole = deidentify(data, SUBJECT, shipped(profile))
+    assert any(el.tag == 0x0019100C for el in raw.parse(whole)[1])
+    for size in range(300, 1500, 7):
+        monkeypatch.setattr(source_module, "HEAD_BYTES", size)
+        assert from_file(data, profile) == whole, size
+
+
 # Heads
 
 
@@ -514,6 +531,11 @@ FAULTS: dict[str, tuple[Callable[[], bytes], str, int | None]] = {
         lambda: with_element(El(0x00280010, "US", b"\0\0")),
         "unparsable",
         0x00280010,
+    ),
+    "pixels without a bit": (
+        lambda: with_element(El(0x00280101, "US", b"\0\0")),
+        "unparsable",
+        0x00280101,
     ),
     "pixels under a VR that pixels cannot have": (
         lambda: with_element(El(0x7FE00010, "LT", SECRET * 1500)),

@@ -104,6 +104,8 @@ def hidden_bits(source: Source) -> Any | None:
         return None
     if source.fragments is not None or allocated not in (8, 16, 32):
         return None
+    if stored < 1:
+        raise Quarantined("unparsable", "pixels without a bit", 0x00280101)
     if facts.number(0x00280102) not in (None, stored - 1):
         raise Quarantined(
             "pixels-not-cleaned", "High Bit is not Bits Stored - 1: bits below or above may be text", 0x00280102

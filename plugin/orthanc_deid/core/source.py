@@ -411,6 +411,7 @@ class Source:
     def _data_set(self, buf: bytes, base: int, pos: int) -> None:
         """Walk the top level, segment by segment; `pos` counts in `buf`, `base` is the place of `buf` in the source."""
         while True:
+            begin = pos
             walker = Walker(buf, self.syntax.explicit, self.syntax.little)
             found: list[Element] = []
             stop = self.size - base
@@ -425,12 +426,12 @@ class Source:
             if last is not None and last[4] > len(buf) and _wanted(last):
                 # Its value has to be looked into, so it is read; `problem`, if any, was its missing rest.
                 found.remove(last)
-                base, buf = self._read_on(walker, base, last[2], found, last[4] - last[2])
+                base, buf = self._read_on(walker, base, begin, last[2], found, last[4])
                 pos = 0
                 continue
             if problem is not None and pos < stop:
                 if isinstance(problem, Short) and base + len(buf) < self.size:
-                    base, buf = self._read_on(walker, base, pos, found, 0 if found else len(buf) - pos)
+                    base, buf = self._read_on(walker, base, begin, pos, found, 0)
                     pos = 0
                     continue
                 if not self._trailing(found, base + pos, problem):
@@ -454,14 +455,25 @@ class Source:
             in_memory = self._bytes.data is not None
             buf = self.read(base, self.size - base if in_memory else min(self.size - base, HEAD_BYTES))
 
-    def _read_on(self, walker: Walker, base: int, pos: int, found: list[Element], known: int) -> tuple[int, bytes]:
-        """Close the segment and read a new buffer from `pos` on, twice as long as what is `known` not to be enough."""
-        self._add(Segment(base, walker, found))
-        size = HEAD_BYTES + known * 2 if known < BULK_BYTES else known + BULK_BYTES
+    def _read_on(
+        self, walker: Walker, base: int, begin: int, pos: int, found: list[Element], need: int
+    ) -> tuple[int, bytes]:
+        """Read more of the source, at least up to `need`; return the new buffer and its place.
+
+        The elements from `begin` on are walked again in a larger buffer, so that a private block, or a date and its
+        time, stay in one; where a bulk value lies between them, a new segment starts at `pos`.
+        """
+        size = len(walker.buf)
+        if any(element[4] > size for element in found):
+            self._add(Segment(base, walker, found))
+            begin, size = pos, pos
+        known = max(need, size) - begin
         if known > MAX_HEAD_BYTES:
             raise Quarantined("too-large", "one element needs too much memory")
-        base += pos
-        return base, self.read(base, min(size, self.size - base))
+        # By half at least: what is walked again stays in proportion to what is read.
+        wanted = max(need - begin + HEAD_BYTES, (size - begin) * 3 // 2, HEAD_BYTES)
+        base += begin
+        return base, self.read(base, min(wanted, self.size - base))
 
     def _add(self, segment: Segment) -> None:
         if not segment.elements:
