@@ -33,6 +33,12 @@ MARKS = (0x00120062, 0x00120063, 0x00120064, 0x0018A001, 0x00280303)
 CODING_UIDS = (0x0008010C, 0x0008010D, 0x00080117, 0x00080118)
 TEXT = frozenset(["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"])
 PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+SIZES = {
+    **dict.fromkeys(("SS", "US"), 2),
+    **dict.fromkeys(("AT", "FL", "OF", "OL", "SL", "UL"), 4),
+    **dict.fromkeys(("FD", "OD", "OV", "SV", "UV"), 8),
+}
+"""Bytes of one number (PS3.5 table 6.2-1)."""
 NAMELESS = ("", "anonymous", "anonymized", "unknown", "none", "removed", "na", "n/a", "null", "test", "----")
 TITLES = ("dr", "mr", "mrs", "ms", "prof", "md", "jr", "sr", "phd", "ii", "iii")
 CLOCK = r"(\d{1,2}:\d{1,2}(:\d{1,2}(\.\d{0,7})?)?|\d{1,6}(\.\d{0,7})?)"
@@ -232,7 +238,7 @@ class Reference:
         if not _akin(vr, rule.vr):
             return False
         if rule.vr not in TEXT:
-            return True
+            return len(value) % SIZES.get(rule.vr, 1) == 0
         text = _text(value, charset)
         parts = [part.strip(" ").rstrip("\0") for part in text.split("\\")]
         if rule.vr in LEGAL and not all(re.fullmatch(LEGAL[rule.vr], part) for part in parts):
