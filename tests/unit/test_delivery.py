@@ -127,3 +127,6 @@ def test_while_it_is_down_nobody_else_asks_it(shared: Shared, monkeypatch: pytes
     assert peer.asked == 1
     assert {sent.next_try for sent in others} == {first.next_try}
     assert not any(sent.left for sent in others), "nothing was sent, so nothing may be believed later"
+    assert tasks.resting() == ["peer:research"]
+    shared.now = first.next_try or 0
+    assert tasks.resting() == [], "its turn has come"

@@ -179,6 +179,13 @@ def test_waiting_deliveries_come_due(conn: Any) -> None:
     assert deliveries.next_due(conn, 500.0) is None
 
 
+def test_what_rests_is_not_due(conn: Any) -> None:
+    other = deliveries.peer("second")
+    make_released(conn, "a", "b", destinations=[PEER, other])
+    assert [(due.destination, due.pending) for due in deliveries.due(conn, 200.0, [PEER])] == [(other, 2)]
+    assert deliveries.due(conn, 200.0, [PEER, other]) == []
+
+
 def test_a_claim_keeps_to_a_study_and_its_limit(conn: Any) -> None:
     make_released(conn, *(f"i{number}" for number in range(600)))
     assert take(conn, study="2.25.99") == []

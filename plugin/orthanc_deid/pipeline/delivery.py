@@ -72,6 +72,12 @@ class DeliveryTasks:
         with self._lock:
             return {d.name: d.down_until for d in self._destinations.values() if d.pause and d.down_until > now - 600}
 
+    def resting(self) -> list[str]:
+        """Return the destinations that nothing is sent to now."""
+        now = self._shared.clock()
+        with self._lock:
+            return [one.name for one in self._destinations.values() if one.down_until > now]
+
     def stop(self) -> None:
         """Begin nothing new; what is on its way ends with its connection or its answer."""
         with self._lock:
@@ -234,4 +240,5 @@ class _Flight:
         """Note that the fate of one delivery is written down."""
         with self.changed:
             self.on_their_way -= 1
-            self.changed.notify_all()
+            if self.stirs:
+                self.changed.notify_all()

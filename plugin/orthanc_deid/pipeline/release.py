@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterable
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,6 +23,8 @@ log = logs.get(__name__)
 
 LOOK_SECONDS = 0.5
 """How often due studies and deliveries are looked for."""
+LOOK_SHARE = 20
+"""So many times as long as a look took passes before the next."""
 BACKLOG_SECONDS = 5.0
 """How often series without a task are looked for, unless somebody nudges."""
 TIDY_SECONDS = 900.0
@@ -31,8 +34,10 @@ TIDY_SECONDS = 900.0
 class Keeper:
     """One thread that releases studies and starts tasks for what is due."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, resting: Callable[[], Iterable[str]]) -> None:
+        """`resting` names the destinations that are down, and left alone for the moment."""
         self._shared = shared
+        self._resting = resting
         self._wake = threading.Event()
         self._backlog_at = self._tidy_at = 0.0
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -69,6 +74,7 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._shared.stopping.is_set():
+            began = time.monotonic()
             try:
                 self._release_due()
                 self._start_due()
@@ -84,7 +90,8 @@ class Keeper:
                 log.error("the keeper failed", error=type(error).__name__, exc_info=True)
                 self._shared.troubles.note("keeper", type(error).__name__)
                 self._shared.stopping.wait(5.0)
-            self._wake.wait(LOOK_SECONDS)
+            # Looking costs a share of the time only, however much waits.
+            self._wake.wait(max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - began)))
             self._wake.clear()
 
     def _release_due(self) -> None:
@@ -108,7 +115,7 @@ class Keeper:
     def _start_due(self) -> None:
         now = self._shared.clock()
         with self._shared.store.read() as conn:
-            due = deliveries.due(conn, now)
+            due = deliveries.due(conn, now, self._resting())
             backlog = []
             if time.monotonic() >= self._backlog_at:
                 self._backlog_at = time.monotonic() + BACKLOG_SECONDS

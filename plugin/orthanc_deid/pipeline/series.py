@@ -165,4 +165,5 @@ class _Series:
         """Note that the outcome of one instance is written down."""
         with self.changed:
             self.on_their_way -= 1
-            self.changed.notify_all()
+            if self.stirs:
+                self.changed.notify_all()

@@ -66,7 +66,7 @@ class Service:
         self._intake = Intake(self._shared)
         self._series = SeriesTasks(self._shared, self._pool, self._recorder, self._intake.look_again)
         self._deliveries = DeliveryTasks(self._shared, self._recorder)
-        self._keeper = Keeper(self._shared)
+        self._keeper = Keeper(self._shared, self._deliveries.resting)
         self._tasks = Tasks(
             config.data_directory / "dbos.sqlite3",
             {SERIES: self._series.run, DELIVERY: self._deliveries.run},

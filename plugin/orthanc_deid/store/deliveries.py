@@ -312,13 +312,17 @@ def was_sent(conn: Connection, project: str, out_sop: str, destination: str, dig
     return _compare(_history(conn, project, destination, [out_sop])[out_sop], digest) == "same"
 
 
-def due(conn: Connection, now: float) -> list[Due]:
-    """Return what can be tried now, by project, destination and study, the longest waiting first."""
+def due(conn: Connection, now: float, resting: Iterable[str] = ()) -> list[Due]:
+    """Return what can be tried now, by project, destination and study, the longest waiting first.
+
+    Destinations that are left alone for the moment (`resting`) are left out, however much waits for them.
+    """
     columns = (deliveries.c.project, deliveries.c.destination, deliveries.c.out_study)
     query = (
         sa.select(*columns, sa.func.count())
         .join(ledger, ledger.c.id == deliveries.c.ledger_id)
         .where(deliveries.c.state == PENDING, deliveries.c.next_try <= now, _open)
+        .where(deliveries.c.destination.not_in(list(resting)))
         .group_by(*columns)
         .order_by(sa.func.min(deliveries.c.id))
     )

@@ -1,0 +1,89 @@
+"""The keeper starts what is due, and leaves alone who is down however much waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from orthanc_deid.config import Config
+from orthanc_deid.identity.keys import MasterKey
+from orthanc_deid.pipeline.outbox import Outbox
+from orthanc_deid.pipeline.release import Keeper
+from orthanc_deid.pipeline.shared import Shared
+from orthanc_deid.pipeline.tasks import DELIVERY, SERIES
+from orthanc_deid.store import Store, ledger, studies
+from orthanc_deid.store.rows import Outcome
+
+from tests.ledgers import KEYS, PEER, PROJECT, VAULT, add, claim, finish, make_ready, make_released, output, subject
+
+
+class Tasks:
+    """Remembers what was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+
+    def ask(self, *name: str) -> None:
+        """A task is wanted."""
+        self.asked.append(name)
+
+
+class Setting:
+    """A keeper with its ledger, at a time of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        project = {"Profile": "basic", "Destinations": [{"Peer": "research"}], "Release": "study", "QuietSeconds": 10}
+        section = {"Python": "python3", "Projects": {PROJECT: project}}
+        config = Config.parse(section, data_directory=folder, load_profiles=False)
+        self.now = 200.0
+        self.store = Store.open(folder / "deid.sqlite3")
+        keys = {PROJECT: MasterKey({1: bytes(range(32))}).project(PROJECT)}
+        assert keys[PROJECT] == KEYS
+        self.shared = Shared(
+            config, self.store, cast(Any, None), Outbox(folder / "outbox"), keys, "me", clock=lambda: self.now
+        )
+        self.tasks = Tasks()
+        self.shared.tasks = cast(Any, self.tasks)
+        self.down: list[str] = []
+        self.keeper = Keeper(self.shared, lambda: self.down)
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Iterator[Setting]:
+    setting = Setting(tmp_path)
+    yield setting
+    setting.store.close()
+
+
+def test_what_is_due_is_started_and_who_is_down_is_left_alone(setting: Setting) -> None:
+    with setting.store.begin() as conn:
+        make_released(conn, "a")
+        add(conn, "b")
+    setting.down = [PEER]
+    setting.keeper._start_due()
+    assert setting.tasks.asked == [(SERIES, PROJECT, VAULT.index("series", "series-a"))]
+    setting.down = []
+    setting.keeper._start_due()
+    assert setting.tasks.asked[1:] == [(DELIVERY, PROJECT, PEER, output("a").study)]
+
+
+def test_a_quiet_study_is_released_as_a_whole_once_none_of_it_is_behind(setting: Setting) -> None:
+    with setting.store.begin() as conn:
+        (early,) = make_ready(conn, "a")
+        (late,) = add(conn, "b")
+        claim(conn)
+        known = [VAULT.ref_bytes("known", b"a late name")]
+        told = Outcome(late.id, "ready", output=output("b"), subject=subject().seen, known=known, knew=[known[0].index])
+        finish(conn, told)
+    setting.keeper._release_due()
+    with setting.store.begin() as conn:
+        assert ledger.counts(conn) == {PROJECT: {"queued": 1, "ready": 1}}
+        assert studies.page(conn, PROJECT)[0].state == "open"
+        claim(conn)
+        finish(conn, Outcome(early, "ready", output=output("a"), subject=subject().seen, revision=1))
+    assert setting.tasks.asked == [(SERIES, PROJECT, VAULT.index("series", "series-a"))]
+    setting.keeper._release_due()
+    with setting.store.read() as conn:
+        assert ledger.counts(conn) == {PROJECT: {"released": 2}}
