@@ -29,6 +29,7 @@ _UNMASKED = frozenset({b"AE", b"CS"})  # a mask is no legal value: what would ha
 _ROUNDS = 8
 _CACHED = 1024
 """Longer values are seldom met twice."""
+_LONGEST = 80  # letters that any word has; to take apart what is longer takes too long
 _SQUEEZED = " \t-_./()+^,;:\n\r"  # what values.Needles takes away before it looks for ids
 _ONE_MASK = re.compile(r"\*{3,}(?:[ \t.,_^/'’:-]*\*{3,})+|\*{4,}")
 _BESIDE = re.compile(r"[ \t.,_^/'’=-]{0,3}")
@@ -258,7 +259,11 @@ def _without_values(text: str, needles: Needles, *, dated: bool) -> str:
             while at >= 0:
                 spans.append((tight[at][1], tight[at + len(sought) - 1][1] + 1))
                 at = packed.find(sought, at + 1)
-    return _mask(text, [_whole_words(text, *span) for span in spans]) if spans else text
+    widened: list[tuple[int, int]] = []
+    for begin, end in sorted(spans):
+        if not widened or end > widened[-1][1]:  # a word is widened to once, however often a value stands in it
+            widened.append(_whole_words(text, begin, end))
+    return _mask(text, widened) if widened else text
 
 
 def _folded(text: str) -> tuple[str, list[int]]:
@@ -337,7 +342,9 @@ class _Text:
         taken = bytearray(len(text))
         for begin, end in self.going:
             taken[begin:end] = b"\1" * (end - begin)
-        expected = contexts(text)
+        expected = bytearray(len(text))
+        for begin, end in contexts(text):
+            expected[begin:end] = b"\1" * (end - begin)
         state: list[int] = []  # for each token: whether it goes, stays, or stays unless it stands like a name
         for token in self.tokens:
             begin, end, kind = token
@@ -352,7 +359,7 @@ class _Text:
                 if found == UNKNOWN:
                     self.unlisted.append(token)
                     self.going.append((begin, end))
-                elif found == NAME and any(start <= begin < stop for start, stop in expected):
+                elif found == NAME and expected[begin]:
                     found = UNKNOWN
                     self.going.append((begin, end))
                 state.append(found)
@@ -366,7 +373,7 @@ class _Text:
             return UNKNOWN
         if folded in self.policy.allow:
             return WORD
-        found = lexicon.known(word)
+        found = lexicon.known(word) if len(word) <= _LONGEST else UNKNOWN
         if found == UNKNOWN and word.isdecimal() and word.isascii() and self._measured(token):
             return WORD
         return found

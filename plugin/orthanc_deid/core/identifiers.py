@@ -33,17 +33,22 @@ _SOFT_TITLES = r"(?:Dr|Drs|Mr|Ms|Sr)"
 _GRADES = r"(?:med|dent|vet|habil|rer|nat|phil|dipl|ing|univ|priv|doz|pd|h|c)"
 _NOT_NAMED = r"(?:mit|with|and|und|avec|con|et|y|e|in|of|for|zum|bei|a|o|or|ou|en|met|com|sans|ohne|without|has|is|ist)"
 
+# Nothing here may look through a text again from each of its letters: lengths are bounded, or begin where words begin.
 _PATTERNS = [
     # mail, web, computers
-    re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+|(?<!\w)[^\W\d][\w.+-]+@[^\W\d][\w-]+"),
+    re.compile(r"[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)+|(?<!\w)[^\W\d][\w.+-]{1,64}@[^\W\d][\w-]+"),
     re.compile(r"(?:https?|ftp|file|ldap|smb)://[^\s\\]+|(?<!\w)www\.[^\s\\]+", re.IGNORECASE),
     re.compile(
-        r"(?<![\w.])[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|edu|gov|mil|info|local|lan)(?![\w])(?:/[^\s\\]*)?", re.I
+        r"(?<![\w.])[\w-]{1,63}(?:\.[\w-]{1,63}){0,9}\.(?:com|org|net|edu|gov|mil|info|local|lan)(?![\w])(?:/[^\s\\]*)?",
+        re.I,
     ),
-    re.compile(r"\d+(?:\.\d+){3,}"),  # addresses of computers, UIDs
-    re.compile(r"(?<!\w)(?:[0-9a-f]{1,4}:){4,7}[0-9a-f:]+(?!\w)", re.IGNORECASE),
+    re.compile(r"(?<!\d)\d++(?:\.\d++){3,}"),  # addresses of computers, UIDs
+    re.compile(r"(?<!\w)(?:[0-9a-f]{1,4}:){4,7}[0-9a-f:]{1,20}(?!\w)", re.IGNORECASE),
     # telephones, with a word that says so, international, North American, national with a leading 0
-    re.compile(rf"(?<![^\W_]){_PHONE_WORD}\b[ .:#]*(?:no|nr|number)?[ .:#]*(\+?[(\d](?:[ ()/.-]*\d){{3,}})", re.I),
+    re.compile(
+        rf"(?<![^\W_]){_PHONE_WORD}\b[ .:#]{{0,9}}(?:no|nr|number)?[ .:#]{{0,9}}(\+?[(\d](?:[ ()/.-]{{0,9}}\d){{3,}})",
+        re.I,
+    ),
     re.compile(r"(?<![\w.])(?:\+|00)[1-9]\d{0,2}[ ./()-]*\d(?:[ ./()-]{0,3}\d){5,13}(?!\w)"),
     re.compile(r"(?<![\w.])(?:1[-. ])?\(?[2-9]\d{2}\)?[-. ]{1,2}\d{3}[-.]\d{4}(?!\w)"),
     re.compile(r"\(\d{3,5}\) ?\d{3,}(?:[- ]\d{2,})*(?!\w)"),
@@ -60,7 +65,9 @@ _PATTERNS = [
         r"(?:street|avenue|ave|road|blvd|boulevard|lane|drive|highway)(?!\w)",
         re.IGNORECASE,
     ),
-    re.compile(r"[^\W\d_]*(?:stra(?:ß|ss)e|platz|allee|gasse|laan|straat) \d{1,4}[a-z]?(?!\w)", re.IGNORECASE),
+    re.compile(
+        r"(?<![^\W\d_])[^\W\d_]*?(?:stra(?:ß|ss)e|platz|allee|gasse|laan|straat) \d{1,4}[a-z]?(?!\w)", re.IGNORECASE
+    ),
     re.compile(
         r"(?<!\w)(?:\d{1,4},? )?(?:rue|avenue|calle|avenida|rua|viale|piazza|corso)"
         r"(?: [^\W\d_]+){1,3}(?:,? \d{1,4})?(?!\w)",
@@ -145,8 +152,10 @@ def _only_title(match: re.Match[str]) -> bool:
 
 def contexts(text: str) -> list[tuple[int, int]]:
     """Return the places where a name is to be expected: behind 'Patient:', 'Ref. by' and the like."""
-    found = []
+    found: list[tuple[int, int]] = []
     for match in _CONTEXT.finditer(text):
+        if found and match.end() <= found[-1][1]:
+            continue  # within the place before
         stop = _CONTEXT_ENDS.search(text, match.end())
         found.append((match.end(), stop.start() if stop else len(text)))
     return found
