@@ -1,5 +1,4 @@
-"""Makes english.csv and common.csv: words of dictionaries that occur in descriptors, in medicine or in everyday use,
-and that name nobody.
+"""Makes english.csv, common.csv and unaccented.csv: words that occur in descriptors, in medicine or in everyday use.
 
     python profiles/text/generate.py SOURCE_FOLDER
 
@@ -83,6 +82,8 @@ OFTEN = {"english": 3.3, "medical": 1.05}  # zipf of words that are taken althou
 EVERYDAY = 4.3  # the same for other languages: function words and what everybody says
 FUNCTION = 5.3  # so frequent that they are needed although somebody is called so
 SURELY = 3.3  # so frequent that a rare name does not count
+GENERATED = ("english", "common", "unaccented")
+IDEOGRAPHS = "chinese_japanese_korean"
 ROMANCE = ("french", "italian", "portuguese", "spanish")
 INFLECTED = ("norwegian", "polish")  # dictionaries with every form: of those only what is in use is taken
 OTHERS = ("danish", "dutch", "french", "german", "italian", "norwegian", "polish", "portuguese", "spanish", "swedish")
@@ -279,13 +280,34 @@ def others(folder: Path, names: Names, known: set[str]) -> dict[str, str]:
     return found
 
 
+_SPELT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "æ": "ae", "ø": "oe"})
+_LETTERS = str.maketrans({"ø": "o", "ł": "l", "æ": "ae", "œ": "oe", "đ": "d", "ı": "i"})
+
+
+def unaccented(words: dict[str, str], names: Names) -> dict[str, str]:
+    """Return how words are written where umlauts and accents are not to be had, unless that is a name."""
+    found: dict[str, str] = {}
+    for word, mark in words.items():
+        if word.isascii() or not word[0].casefold() < "\u0250":
+            continue
+        letters = unicodedata.normalize("NFD", word.translate(_LETTERS))
+        for plain in (word.translate(_SPELT), "".join(c for c in letters if not unicodedata.combining(c))):
+            judged = names.mark(plain, 0)
+            if plain not in words and judged is not None:
+                found[plain] = max(judged, mark, found.get(plain, ""))
+    return found
+
+
 def main(folder: Path) -> None:
     """Write the two lists."""
     names = Names(folder)
-    written = set(_own(*(path.stem for path in HERE.glob("*.csv") if path.stem not in ("english", "common"))))
+    written = set(_own(*(path.stem for path in HERE.glob("*.csv") if path.stem not in GENERATED)))
     words = english(folder, names, written)
     _write("english", words)
-    _write("common", others(folder, names, written.union(words)))
+    foreign = others(folder, names, written.union(words))
+    _write("common", foreign)
+    everything = _own(*(path.stem for path in HERE.glob("*.csv") if path.stem not in ("unaccented", IDEOGRAPHS)))
+    _write("unaccented", unaccented(everything, names))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The words that may stay in descriptors and free text: the lists of profiles/text, and how words are looked up there.
 
-A word is on a list as it is, without its accents, with an ending of its language, or put together from words on the
+A word is on a list as it is, with an ending of its language, or put together from words on the
 lists (Oberarmkopf, HeadNeck). Words that are somebody's name too carry a mark: they stay, but not beside a name.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Set
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +20,7 @@ UNKNOWN, WORD, NAME = 0, 1, 2
 """What a word is: on no list, on a list, or on a list and somebody's name too."""
 
 _TECHNICAL = ("dicom", "radiology", "units", "vendors")
-_JOINING = ("dutch", "german", "nordic")
+_JOINING = ("dutch", "german")
 """Languages that write words together and decline them."""
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[a-z]+")
 _ENDINGS = ("e", "n", "en", "er", "es", "em")
@@ -29,8 +28,14 @@ _MEDICAL = re.compile(
     # operations, pictures and states: endings that the languages share and names do not have
     r".{3,}(?:e[ck]tom(?:y|ie|ia|ía)|ostom(?:y|ie|ia|ía)|gra(?:phy|phie|fie|fia|fía)|s[ck]op(?:y|ie|ia|ía)"
     r"|plast(?:y|ie|ia|ía)|lit(?:h)?i?asis|megal(?:y|ie|ia)|plegi[ae]?|rr?h?agi[ae]|rrh?o?ea|aemia|ämie|émie"
-    r"|path(?:y|ie)|algi[ae]|itides|[ck]tasis|kinesi[ae]|trophy|trophie|sclerosis|sklerose)"
+    r"|matosis|ologic(?:al)?|ographic|oscopic|path(?:y|ie)|algi[ae]|itides|[ck]tasis|kinesi[ae]|trophy|trophie|sclerosis|sklerose)"
 )
+_PREFIX = re.compile(
+    "pseudo|peri|para|supra|infra|sub|inter|intra|extra|trans|retro|post|pre|anti|hyper|hypo|poly|micro|macro|multi|neo|non"
+    "|semi|endo|epi|mono|tri|hemi|over|under|bio|cardio|neuro|osteo|electro|immuno|radio|thermo|hydro|hemo|pneumo|broncho"
+    "|gastro|hepato|cerebro|spondylo|chondro|fibro|lipo|adeno|angio|cysto|nephro|uro|myo|arthro|musculo|thoraco|lumbo"
+)
+_PREFIXED = 6  # letters of the shortest word that a prefix is taken from
 _CASES = re.compile(
     # Endings of Russian nouns and adjectives; not those that make family names (-ов, -ев, -ин).
     r"(?:ого|его|ому|ему|ыми|ими|ами|ями|ах|ях|ам|ям|ой|ей|ый|ий|ая|яя|ое|ее|ые|ие|ую|юю|ом|ем|ым|им|ых|их|ь|[аяуюеиыо])$"
@@ -81,35 +86,11 @@ def lexicon() -> Lexicon:
         names |= marked
     ideographs = lists.pop("chinese_japanese_korean")
     words: set[str] = set().union(*lists.values())
-    for accented in [word for word in words if not word.isascii()]:
-        for plain in plain_letters(accented):
-            if plain not in words and accented in names:
-                names.add(plain)
-            words.add(plain)
     joining = set().union(*(lists[name] for name in _JOINING)) - names
     parts = {word for word in joining if len(word) >= _PART and word.isalpha()}
     technical = set().union(*(lists[name] for name in _TECHNICAL)) - names
     stems = {stem for word in lists["russian"] if len(stem := _CASES.sub("", word)) >= _PART}
     return Lexicon(words, names, technical, parts, stems, lists["units"], ideographs, max(map(len, ideographs)))
-
-
-def plain_letters(word: str) -> tuple[str, str]:
-    """Return how a casefolded word is written where umlauts and accents are not to be had."""
-    return word.translate(_bare()), word.translate(_SPELT)
-
-
-_SPELT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "æ": "ae", "ø": "oe"})
-
-
-@lru_cache(maxsize=1)
-def _bare() -> dict[int, str]:
-    """Small letters of Latin scripts without their accents."""
-    found = {ord("ø"): "o", ord("ł"): "l", ord("æ"): "ae", ord("œ"): "oe"}
-    for number in range(0xDF, 0x250):
-        bare = unicodedata.normalize("NFD", chr(number))[0]
-        if bare.isascii():
-            found[number] = bare
-    return found
 
 
 @lru_cache(maxsize=16384)
@@ -153,7 +134,7 @@ def _put_together(token: str, folded: str) -> int:
         pieces = _CAMEL.findall(token)
         if "".join(pieces) == token and all(len(p) > 1 and p.casefold() in core for p in pieces):
             return WORD
-    if len(folded) > _DECLINED and folded.endswith("s") and (folded[:-1] in core or folded[:-1] in parts):
+    if len(folded) > _DECLINED + 2 and folded.endswith("s") and (folded[:-1] in core or folded[:-1] in parts):
         return WORD
     if any(
         folded.endswith(end) and len(folded) >= len(end) + _DECLINED and folded[: -len(end)] in parts
@@ -162,9 +143,18 @@ def _put_together(token: str, folded: str) -> int:
         return WORD
     if len(folded) >= _PUT_TOGETHER and folded.isalpha() and (_MEDICAL.fullmatch(folded) or _divides(folded)):
         return WORD
+    if _prefixed(folded):
+        return WORD
     if "а" <= folded[0] <= "я" and _CASES.sub("", folded) in lexicon().stems:
         return WORD
     return UNKNOWN
+
+
+def _prefixed(folded: str) -> bool:
+    """Whether a word is a longer word of the lists behind a prefix: pseudoprogression, nonobstructing."""
+    found = _PREFIX.match(folded)
+    rest = folded[found.end() :] if found else ""
+    return len(rest) >= _PREFIXED and rest in lexicon().words and rest not in lexicon().names
 
 
 def _divides(word: str) -> bool:
