@@ -94,8 +94,11 @@ class Maker:
         return self.word("family_end"), self.rng.choice(self.locale.parts["street_end"])
 
     def institution(self) -> tuple[str, str]:
-        """Return the institution's own name and its kind."""
-        return self.word("town_end"), self.rng.choice(self.locale.parts["hospital"])
+        """Return the institution's own name, which may be a double one, and its kind."""
+        name = self.word("town_end")
+        if self.locale.name == "en" and self.rng.random() < 0.3:
+            name = f"{self.family()}-{name}"
+        return name, self.rng.choice(self.locale.parts["hospital"])
 
     def digits(self, number: int) -> str:
         return str(self.rng.randint(1, 9)) + "".join(str(self.rng.randint(0, 9)) for _ in range(number - 1))

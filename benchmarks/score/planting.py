@@ -231,7 +231,10 @@ class Planter:
             case "number":
                 text = p.house
             case "town":
-                text = rng.choice((p.town, maker.town()))
+                real = [
+                    row["towns"].split("|") for row in tables.rows("words/towns.csv") if row["locale"] == locale.name
+                ]
+                text = rng.choice((p.town, maker.town(), rng.choice(real[0]) if real else maker.town()))
             case "zip":
                 text = rng.choice((p.zip, maker.digits(5)))
             case "institution":
