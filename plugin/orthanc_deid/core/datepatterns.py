@@ -20,6 +20,7 @@ _CLOCK = (
     rf"(?P<ap> ?{_HALF})?(?P<z> ?(?:z|[+-]\d\d:?\d\d)(?![^\W_]))?"
     r"(?P<u> ?(?:uhr|hrs?|hours|heures|h|uur|u)(?![^\W_]))?"
 )
+_ROMAN = r"(?:x?i{1,3}|i?x|i?v|vi{1,3})"
 _BEFORE = r"(?<!\d)"
 _APART = r"(?<!\d)(?<!\d\.)"  # digits alone may also be the part of a UID, or a fraction
 _RANGE = r"(?P<pre>\d{1,2}\.? ?(?:\d{1,2}\. ?)?(?:-|/|\+|&|to|bis|und|and|au|al|tot|till|a|y|e|et|en|och|og) ?)?"
@@ -30,11 +31,14 @@ def _alternatives(month: str) -> dict[str, str]:
     return {
         "stamp": _APART + rf"(?P<y>{_Y})(?P<m>\d\d)(?P<d>\d\d)(?P<h>[01]\d|2[0-3])(?P<mi>[0-5]\d)"
         r"(?:(?P<se>[0-5]\d)(?:\.\d{1,9})?)?(?P<z>z|[+-]\d{4})?(?!\d)",
-        "ymd": _BEFORE + rf"(?P<y>{_Y})(?P<s>[-/._ ]) ?(?P<m>\d{{1,2}})(?P<s2>[-/._ ]) ?(?P<d>\d{{1,2}})(?!\d)",
+        "ymd": _BEFORE + rf"(?P<y>{_Y})(?P<s>[-/._: ]) ?(?P<m>\d{{1,2}})(?P<s2>[-/._: ]) ?(?P<d>\d{{1,2}})(?!\d)",
         "ymd8": _APART + rf"(?P<y>{_Y})(?P<m>\d\d)(?P<d>\d\d)(?!\d)",
         "dmy": _BEFORE + _RANGE + r"(?P<a>\d{1,2})(?P<s>[-/._ ]) ?(?P<b>\d{1,2})(?P<s2>[-/._ ]) ?"
         rf"(?:(?P<y>{_Y})(?!\d)|(?P<yy>\d\d)(?!\d|[.,:/]\d))",
         "dmy8": _APART + rf"(?P<a>\d\d)(?P<b>\d\d)(?P<y>{_Y})(?!\d)",
+        "roman": _BEFORE
+        + rf"(?:\d{{1,2}}(?:[-/._] ?| (?!x )){_ROMAN}(?:[-/._] ?| ){_Y}|{_Y}(?:[-/._] ?| ){_ROMAN}(?:[-/._] ?| )"
+        r"\d{1,2})(?!\d)",
         "named": _BEFORE + _RANGE + r"(?P<d>\d{1,2})(?P<o>st|nd|rd|th|er|[ºª°.])?[ \-/._,]{0,2}"
         rf"(?:(?:of|de|di|den|del) |d')?(?P<w>{month})(?![^\W\d_])(?:\.?[ \-/.,_]{{0,3}}(?:(?:de|del|of|do) )?"
         rf"(?:(?P<y>{_Y})(?!\d)|'?(?P<yy>\d\d)(?!\d|[.,:h]\d|{_UNIT})))?",
@@ -67,7 +71,7 @@ TOKEN = re.compile(r"\d+|[明大昭平令]|[^\W\d_\u3041-\u9fff]+")
 
 # What comes next in any date or time, so that most numbers and words are passed over at once.
 _LIKELY = re.compile(
-    r"\d{6}(?!\d)|\d{8}|(?:19|20)\d\d[-/._ ] ?\d"
+    r"\d{6}(?!\d)|\d{8}|(?:19|20)\d\d[-/._: ] ?\d"
     r"|\d{1,2}(?!\d)(?:[:h]\d\d|[-/._ ] ?\d{1,2}[-/._ ] ?\d\d|[/.]\d{4}|\.? ?[-/+&] ?\d{1,2}[^\d]{0,3}[^\W_]"
     r"|\. ?\d{1,2}\. ?\D)"
 )
@@ -76,6 +80,7 @@ _FOLLOWERS = frozenset(
     [
         *("st", "nd", "rd", "th", "er", "of", "de", "di", "den", "del", "d"),  # before months
         *("to", "bis", "und", "and", "au", "al", "tot", "till", "a", "y", "e", "et", "en", "och", "og"),  # ranges
+        *("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii"),
         *("am", "pm", "p", "h", "uhr", "heures", "uur"),  # times
     ]
 )

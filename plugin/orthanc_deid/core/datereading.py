@@ -36,7 +36,7 @@ class Reading:
         name, group = self.name, self.group
         if name == "month_year" and group("y") is None and _SCANS.fullmatch(group("w") or ""):
             return None
-        if name in ("month_year", "partial", "week", "era"):
+        if name in ("roman", "month_year", "partial", "week", "era"):
             return True
         if name == "six":
             return self._six()
