@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from functools import lru_cache
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from orthanc_deid.core import lexicon
 from orthanc_deid.core.dates import Shift
@@ -110,3 +110,13 @@ def test_a_word_on_no_list_never_stays(text, name):
     value = f"{text} {name} {text}".encode("utf-8", "replace")
     made = clean_value(b"UT", TAG, value, ("utf-8",), NOBODY, NO_POLICY, None)
     assert made is None or name not in made.decode("utf-8", "replace")
+
+
+@given(number=st.from_regex(r"[1-9][0-9]{4,14}", fullmatch=True))
+@example(number="18152111")  # the year before what dates are moved from
+@example(number="31272011")  # two days and no month
+@example(number="201597143743")  # a date only with one-digit month and day
+def test_long_numbers_never_stay_as_they_are(number):
+    for shift in (None, Shift(days=-700, seconds=0, times="keep", zone=None)):
+        made = clean_value(b"LO", TAG, f"lung {number}".encode(), ("ascii",), NOBODY, NO_POLICY, shift)
+        assert made is None or number.encode() not in made

@@ -7,7 +7,10 @@ title; and the places where a name is to be expected.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
+from .datetext import shift_text
+from .datevalues import Shift
 from .lexicon import WORD, known
 
 _PHONE_WORD = (
@@ -84,11 +87,21 @@ _DATE = re.compile(
     r"|(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|[12]\d|3[01])(?:18|19|20|21)\d\d",
     re.IGNORECASE,
 )
-_OLD = re.compile(
-    r"(?<![\w.,])((?:9\d|1[0-4]\d)) ?-? ?"
-    r"(?:y(?:/?o|rs?|ears?)?|jahre?|jährig\w*|jaehrig\w*|j\.(?!,? ?\w)|ans|años|anni|jaar|anos|year)(?!\w)",
-    re.IGNORECASE,
-)
+_OLD = [
+    re.compile(
+        r"(?<![\w.,])((?:9\d|1[0-4]\d)) ?-? ?"
+        r"(?:(?:y(?:/?o|rs?|ears?)?|jahre?|jährig\w*|jaehrig\w*|j\.(?!,? ?\w)|ans|años|anni|jaar|anos|year|år|lat|let"
+        r"|éves|vuotta|vuotias|yaş\w*|лет|года?|ετών)(?!\w)|[岁歳歲세])",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        r"(?<![^\W_])(?:aged?|alter|âgée? de|âge|edad|età|idade|leeftijd|ålder|alder|wiek|возраст)[ :=]{1,3}"
+        r"(9\d|1[0-4]\d)(?![\w%])(?![.,]\d)",
+        re.IGNORECASE,
+    ),
+    # 92F, 95 M: with the sex behind it; but 99M is an isomer
+    re.compile(r"(?<![\w.,-])(?!99 ?M)(9\d|1[01]\d) ?[MFW](?!\w)"),
+]
 _TITLE = re.compile(
     rf"(?<![^\W_])(?:(?i:{_TITLES})(?![^\W\d_])|(?P<soft>{_SOFT_TITLES})(?![^\W\d_.]))"
     rf"(?P<name>(?:[ .]{{1,2}}(?i:{_GRADES}|{_TITLES}|dr|{_NAME_PARTS})(?![^\W\d_]))*"
@@ -122,12 +135,12 @@ def patterns(text: str, *, dated: bool) -> list[tuple[int, int]]:
                     and match[0].count(".") < 3
                 ):
                     continue  # version 1.2.3
-                if not (dated and _DATE.fullmatch(text[slice(*place)].strip())):
+                if not (dated and _movable(text[slice(*place)].strip())):
                     found.append(place)
     if digits:
         found += [m.span() for m in _SPACED_PHONE.finditer(text) if any(int(part) % 10 for part in m.groups())]
-        found += [m.span() for m in _CHAIN.finditer(text) if _numbered(m[0]) and not (dated and _DATE.fullmatch(m[0]))]
-        found += [m.span(1) for m in _OLD.finditer(text)]
+        found += [m.span() for m in _CHAIN.finditer(text) if _numbered(m[0]) and not (dated and _movable(m[0]))]
+        found += [m.span(1) for old in _OLD for m in old.finditer(text)]
     for match in _TITLE.finditer(text):
         begin, end = match.span("name")
         if not _only_title(match):
@@ -163,4 +176,13 @@ def contexts(text: str) -> list[tuple[int, int]]:
 
 def date_like(token: str) -> bool:
     """Whether a token of digits is a date, with or without a time."""
-    return len(token) in (8, 12, 14) and _DATE.fullmatch(token) is not None
+    return len(token) in (8, 12, 14) and _movable(token)
+
+
+@lru_cache(maxsize=4096)
+def _movable(token: str) -> bool:
+    """Whether a token is a date that `shift_text` has moved: what that leaves alone is a number like any other."""
+    return _DATE.fullmatch(token) is not None and shift_text(token, _A_DAY) != token
+
+
+_A_DAY = Shift(days=-1, seconds=0, times="keep", zone=None)
