@@ -61,7 +61,7 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
     faults: list[tuple[int, str, str]] = field(default_factory=list)
     stayed: Counter[str] = field(default_factory=Counter)
-    slowest: float = 0.0
+    slowest: tuple[float, int] = (0.0, -1)  # CPU seconds, and of which input
     cpu: float = 0.0
     peak: int = 0
 
@@ -120,7 +120,7 @@ def work(pipe: Connection, seed: int, profiles: list[str], corpus: Corpus, limit
             verdict = judge(judges[name], number, make(seed, number, corpus))
             tally.outcomes[verdict.outcome] += 1
             tally.stayed.update(verdict.stayed)
-            tally.slowest = max(tally.slowest, verdict.seconds)
+            tally.slowest = max(tally.slowest, (verdict.seconds, number))
             if verdict.fault is not None:
                 tally.faults.append((number, name, verdict.fault))
         tally.cpu = time.process_time() - before
@@ -289,7 +289,8 @@ def main() -> int:
         f"{tally.inputs} inputs in {took:.0f} s, {tally.inputs / max(tally.cpu, 0.001):.0f} per CPU second,"
         f" numbers {args.first} to {args.first + tally.inputs - 1} of seed {args.seed}"
     )
-    print(f"slowest {tally.slowest * 1000:.0f} ms of CPU time, peak memory of a worker {tally.peak / 1024:.0f} MB")
+    seconds, number = tally.slowest
+    print(f"slowest {seconds * 1000:.0f} ms (input {number}), peak memory of a worker {tally.peak / 1024:.0f} MB")
     print(f"{'MISSED' if tally.faults else 'met'}: {len(tally.faults)} failures (none is allowed)")
     return 1 if tally.faults else 0
 

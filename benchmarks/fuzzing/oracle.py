@@ -25,7 +25,7 @@ from orthanc_deid.core.profile import Profile
 from orthanc_deid.core.sinks import BytesSink
 from orthanc_deid.core.source import Source
 from orthanc_deid.core.values import identifying
-from orthanc_deid.core.walk import Element, Walker
+from orthanc_deid.core.walk import Element, Walker, is_named
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.sequence import Sequence
@@ -104,6 +104,8 @@ class Oracle:
                 return no.reason, None, plan, f"no such reason: {no.reason}"
             if any(token in told for token in (*planted.SOUGHT_KNOWN, *planted.SOUGHT_UNKNOWN)):
                 return no.reason, None, plan, "the refusal tells a value"
+            if no.tag is not None and not no.tag & 0x10000 and not is_named(no.tag):
+                return no.reason, None, plan, "the refusal names a tag that is none"
             return no.reason, None, plan, None
         except MemoryError:
             return "memory", None, plan, "memory: more than the limit"

@@ -90,6 +90,7 @@ def refused(data: bytes, profile: str = "basic") -> DeidError:
     no = raised.value
     assert no.reason in QUARANTINE_REASONS or no.reason in REJECT_REASONS
     assert leaks(str(no).encode(), of_person(ORIGIN.person, ORIGIN)) == []
+    assert no.tag is None or walk.is_named(no.tag)
     with pytest.raises(DeidError) as raised:
         from_file(data, profile)
     assert raised.value.reason == no.reason
@@ -575,6 +576,19 @@ def test_a_fault_is_told_by_tag_and_not_by_value(what: str, profile: str) -> Non
     assert no.reason == reason
     assert tag is None or no.tag == tag
     assert no.detail
+
+
+def test_letters_that_stand_where_a_tag_is_due_are_not_told() -> None:
+    """A length that is some bytes short: the next header is read in the middle of her name."""
+    for short in range(2, 14, 2):
+        elements = tree("rtplan")
+        name = find(elements, 0x00100010)
+        data = file(elements)
+        header = raw.encode([name])[:8]
+        assert header in data
+        cut = struct.pack("<H", len(name.bytes) + len(name.bytes) % 2 - short)
+        no = refused(data.replace(header, header[:6] + cut))
+        assert no.tag is not None and no.tag <= 0x00100010, "the attribute before the fault is named"
 
 
 def test_a_deflated_data_set_that_grows_without_end_is_refused() -> None:

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from operator import itemgetter
+from struct import Struct
 from typing import Any
 
 from .errors import Quarantined, Rejected
@@ -26,11 +27,13 @@ from .walk import (
     MAX_ITEMS,
     PIXEL_DATA,
     SEQUENCE_END,
+    TWICE,
     UNDEFINED,
     Element,
     Short,
     Walker,
     fault,
+    is_named,
     put_in_order,
 )
 
@@ -436,7 +439,8 @@ class Source:
                     continue
                 if not self._trailing(found, base + pos, problem):
                     if isinstance(problem, Short):
-                        raise Quarantined("truncated", "the data set ends within an element") from None
+                        tag = _tag_at(walker, pos)
+                        raise Quarantined("truncated", "the data set ends within an element", tag) from None
                     raise problem
                 pos = stop
             self._add(Segment(base, walker, found))
@@ -447,7 +451,7 @@ class Source:
                 raise fault(PIXEL_DATA, "a second element of undefined length")
             tag, vr, start, _ = walker.header(pos)
             if any(one[0] == tag for segment in self.segments for one in segment.elements):
-                raise fault(tag, "the attribute stands there twice")
+                raise fault(tag, TWICE)
             self.fragments = self._fragments(tag, vr, base + pos, base + start)
             base, pos = self.fragments.end, 0
             if base >= self.size:
@@ -479,12 +483,13 @@ class Source:
         if not segment.elements:
             return
         if self.fragments is not None and any(one[0] == self.fragments.tag for one in segment.elements):
-            raise fault(self.fragments.tag, "the attribute stands there twice")
+            raise fault(self.fragments.tag, TWICE)
         if self.segments and self.segments[-1].elements[-1][0] >= segment.elements[0][0]:
-            raise _Disorder("unparsable", "the attributes are out of order", segment.elements[0][0])
+            tag = segment.elements[0][0]
+            raise _Disorder("unparsable", "the attributes are out of order", tag if is_named(tag) else None)
         self._elements += len(segment.elements)
         if self._elements > MAX_ELEMENTS:
-            raise Quarantined("too-large", "more elements than any data set has", segment.elements[-1][0])
+            raise Quarantined("too-large", "more elements than any data set has")
         self.segments.append(segment)
 
     def _trailing(self, found: list[Element], offset: int, problem: Exception) -> bool:
@@ -492,7 +497,7 @@ class Source:
 
         An attribute that stands there twice is none of those: nobody can say which of the two is meant.
         """
-        if isinstance(problem, Quarantined) and problem.tag in _standard_tags(found, self.segments):
+        if isinstance(problem, Quarantined) and problem.detail == TWICE and (problem.tag or 0) >= 0x00080000:
             return False
         last = [elements[-1][0] for elements in (found, *[segment.elements for segment in self.segments]) if elements]
         if max(last, default=0) >= PIXEL_DATA or self.fragments is not None:
@@ -516,10 +521,12 @@ class Source:
         raise Quarantined("truncated", "the fragments of pixels have no end", tag)
 
 
-def _standard_tags(found: list[Element], segments: list[Segment]) -> set[int]:
-    """Return the tags of elements that belong in a data set and that the dictionary knows."""
-    tags = {element[0] for elements in (found, *[segment.elements for segment in segments]) for element in elements}
-    return {tag for tag in tags if tag >= 0x00080000 and attribute(tag) is not None}
+def _tag_at(walker: Walker, pos: int) -> int | None:
+    """Return the tag of the element that begins at a place, None where no attribute does."""
+    if pos + 4 > len(walker.buf):
+        return None
+    group, element = Struct(walker.numbers.order + "HH").unpack_from(walker.buf, pos)
+    return int(group << 16 | element) if is_named(group << 16 | element) else None
 
 
 _local = threading.local()

@@ -18,6 +18,7 @@ from itertools import pairwise, repeat
 from struct import error as StructError
 
 from .errors import Quarantined
+from .standard import attribute
 from .syntax import BIG, LITTLE, Numbers
 
 Element = tuple[int, bytes, int, int, int, int, "list[Item] | None"]
@@ -28,6 +29,7 @@ SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 """VRs with two reserved bytes and a 32-bit length (PS3.5 table 7.1-1)."""
 
+TWICE = "the attribute stands there twice"
 UNDEFINED = 0xFFFFFFFF
 ITEM = 0xFFFEE000
 ITEM_END = 0xFFFEE00D
@@ -46,9 +48,22 @@ class Short(Exception):
     """The buffer ends within an element: the caller reads more of the source, or there is no more to read."""
 
 
-def fault(tag: int, what: str) -> Quarantined:
-    """Say what is wrong with the stream, at which tag."""
-    return Quarantined("unparsable", what, tag)
+def fault(tag: int, what: str, last: int = -1) -> Quarantined:
+    """Say what is wrong with the stream, at which tag; behind `last` where the tag is none.
+
+    In a stream that has gone wrong, what is read as a tag may be four letters of somebody's name: only attributes that
+    the dictionary knows are named.
+    """
+    if is_named(tag):
+        return Quarantined("unparsable", what, tag)
+    if is_named(last):
+        return Quarantined("unparsable", f"{what}, behind this attribute", last)
+    return Quarantined("unparsable", what)
+
+
+def is_named(tag: int) -> bool:
+    """Whether a tag is the standard's, so that it can be told to anybody."""
+    return tag >> 16 == 0xFFFE or (tag >= 0 and attribute(tag) is not None)
 
 
 class Walker:
@@ -94,8 +109,6 @@ class Walker:
         At depth 0 `stop` may lie behind the buffer's end (a file of which the head was read): a value may then lie
         behind it too; and fragments are left to the caller, who gets their position.
         """
-        if depth > MAX_DEPTH:
-            raise Quarantined("too-large", "sequences are nested too deep")
         if found is None:
             found = []
         add = found.append
@@ -124,27 +137,27 @@ class Walker:
                         start = pos + 12
                         length = long_(buf, pos + 8)[0]
                     else:
-                        raise fault(tag, "no such VR")
+                        raise fault(tag, "no such VR", last)
                 except StructError:
                     raise Short from None
             else:
                 tag, vr, start, length = self.header(pos)
             if tag <= last:
                 if tag == last:
-                    raise fault(tag, "the attribute stands there twice")
+                    raise fault(tag, TWICE)
                 ordered = False
             last = tag
             if tag >= 0xFFFE0000:
                 if tag == delimiter:
                     break
                 if tag >> 16 == 0xFFFE:
-                    raise fault(tag, "a delimiter where an element is due")
+                    raise fault(tag, "a delimiter where an element is due", last)
             if length != UNDEFINED:
                 end = start + length
                 if end > stop:
                     if delimiter or not depth:
                         raise Short
-                    raise fault(tag, "its value runs over the end of its item")
+                    raise fault(tag, "its value runs over the end of its item", last)
                 add((tag, vr, pos, start, end, end, None))
                 pos = end
             else:
@@ -154,7 +167,12 @@ class Walker:
                 # Items of an undefined-length UN are in implicit VR little endian, whatever the file's syntax.
                 walker = self.implicit_little() if vr == b"UN" else self
                 if sequence:
-                    items, end = walker.items(start, len(buf), depth, delimited=True)
+                    if depth >= MAX_DEPTH:
+                        raise Quarantined("too-large", "sequences are nested too deep", tag)
+                    try:
+                        items, end = walker.items(start, len(buf), depth, delimited=True)
+                    except Quarantined as no:
+                        raise no if no.tag is not None else Quarantined(no.reason, no.detail, tag) from None
                 elif vr == b"OB" or vr == b"OW" or not vr:
                     items, end = self.fragments(start)
                 else:
@@ -162,7 +180,7 @@ class Walker:
                 add((tag, vr, pos, start, end - 8, end, items))
                 pos = end
         else:
-            raise Quarantined("too-large", "more elements than any data set has", last)
+            raise Quarantined("too-large", "more elements than any data set has", last if is_named(last) else None)
         if not ordered:
             put_in_order(found)
         return found, pos
@@ -189,8 +207,6 @@ class Walker:
 
     def items(self, pos: int, stop: int, depth: int, delimited: bool) -> tuple[list[Item], int]:
         """Walk the items of a sequence; return them and the position after the sequence, its delimiter included."""
-        if depth >= MAX_DEPTH:
-            raise Quarantined("too-large", "sequences are nested too deep")
         found: list[Item] = []
         unpack = self.numbers.tag_length.unpack_from
         while pos < stop:
@@ -238,6 +254,8 @@ class Walker:
             return (self.implicit_little() if vr == b"UN" else self), items
         if start == stop:
             return self, []
+        if depth >= MAX_DEPTH:
+            raise Quarantined("too-large", "sequences are nested too deep", tag)
         try:
             if vr == b"UN":
                 inner = self.implicit_little()
@@ -248,6 +266,8 @@ class Walker:
             return self, self.items(start, stop, depth, delimited=False)[0]
         except Short:
             raise fault(tag, "the sequence ends within an element") from None
+        except Quarantined as no:
+            raise no if no.tag is not None else Quarantined(no.reason, no.detail, tag) from None
 
 
 def put_in_order(elements: list[Element]) -> None:
@@ -255,7 +275,7 @@ def put_in_order(elements: list[Element]) -> None:
     elements.sort(key=_tag)
     for before, after in pairwise(elements):
         if before[0] == after[0]:
-            raise fault(after[0], "the attribute stands there twice")
+            raise fault(after[0], TWICE)
 
 
 def _tag(element: Element) -> int:
