@@ -342,3 +342,8 @@ def test_every_date_that_moves_has_its_time_if_there_is_one() -> None:
             # Date and Time of content items stand in items of their own.
             if time is not None and tag not in never_shift() and known.keyword != "Date":
                 assert partner_of(tag) == time, known.keyword
+
+
+@pytest.mark.parametrize("written", ["CHEST 2V 03/28/12", "CHEST 1 V 28/03/12", "VB13 03-28-12"])
+def test_a_date_behind_two_views_is_no_version(written: str) -> None:
+    assert written[-8:] not in shift_text(written, KEEP)

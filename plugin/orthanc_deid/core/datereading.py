@@ -119,7 +119,8 @@ class Reading:
             before[-1:] == "-" or (self.group("pre") or "")[-1:] == "-" or re.match(r"-\d", after)
         ):
             return False
-        return re.search(r"[^\W_]$|[.,:]$", before) is None and VERSION.search(before) is None
+        # Versions have full stops: "V 3.28.12" is one, "2V 03/28/12" two views and a date.
+        return re.search(r"[^\W_]$|[.,:]$", before) is None and (separator != "." or VERSION.search(before) is None)
 
     def _six(self) -> bool | None:
         digits = self.match["six"]
