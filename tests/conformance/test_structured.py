@@ -667,6 +667,20 @@ def test_acquisition_context_follows_the_same_rules() -> None:
     assert context[4].TextValue == "REMOVED"
 
 
+@pytest.mark.parametrize("keyword", ["ContentItemModifierSequence", "PerformedProcessingParametersSequence"])
+def test_content_items_follow_the_same_rules_wherever_they_stand(keyword: str) -> None:
+    modifiers = [
+        make(ValueType="DATE", ConceptNameCodeSequence=[code("121031", "DCM", "Subject Birth Date")], Date="19640311"),
+        make(ValueType="TEXT", ConceptNameCodeSequence=[code("121030", "DCM", "Subject ID")], TextValue="lung"),
+    ]
+    d = document([item("TEXT", "CONTAINS", local(), TextValue="lung", **{keyword: modifiers})])
+    for options in (MODIFIED, FULL):
+        out = deidentify(d, options)[0].ContentSequence[0]
+        birth, subject = out[keyword].value
+        assert (birth.Date, subject.TextValue) == ("19000101", "REMOVED")
+        assert out.TextValue == "lung"
+
+
 def test_content_sent_as_un_is_cleaned_too() -> None:
     mint = Mint()
     source = document(every_type(mint))

@@ -44,9 +44,13 @@ NO_CODES: Mapping[int, str] = {}
 _REMEMBERED = 20_000  # rules per node: far more than the dictionary has, but bounded where an input invents tags
 _DUMMY_DEPTH = 6  # sequences within a made-up item; the deepest that any IOD demands is 3
 
-CONTENT_SEQUENCES = frozenset((0x0040A730, 0x00400440, 0x00400555, 0x00400612))
-"""Sequences whose items are content items with a Value Type: Content, Protocol Context, Acquisition Context and
-Specimen Preparation Step Content Item Sequence (PS3.3 section 10.2, C.17.3)."""
+CONTENT_SEQUENCES = frozenset((
+    0x00240325, 0x00400440, 0x00400441, 0x00400555, 0x00400612, 0x00400620, 0x00409220, 0x0040A730, 0x00741210,
+    0x00741212, 0x30020110, 0x30020131, 0x30020135, 0x300A062D, 0x300A065A, 0x300A065B, 0x300A073E, 0x300A0793,
+    0x30100027, 0x30100070, 0x30100081,
+))  # fmt: skip
+"""Sequences whose items are content items with a Value Type: Content, Protocol Context and Acquisition Context
+Sequence, the modifiers of content items, and what else includes their macro (PS3.3 section 10.2, C.17.3)."""
 
 
 @dataclass(frozen=True, slots=True)
