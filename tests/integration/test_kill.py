@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests import flow
+from tests import builders, flow
+from tests.builders import Origin, person
 from tests.orthancs import Orthanc, clinical_orthanc, deid_section, research_orthanc, until
 
 pytestmark = pytest.mark.integration
@@ -82,6 +85,39 @@ def test_the_service_is_killed_while_a_study_waits(tmp_path: Path) -> None:
         flow.check_peer(peer, outputs)
         copies = {output.orthanc_id: output.data for output in outputs}
         assert {one: clinical.file(one) for one in copies} == copies
+
+
+def test_the_service_is_killed_while_outputs_are_made_anew(tmp_path: Path) -> None:
+    # The last object of each patient tells that what the profile kept in all the others is a name.
+    section = deid_section(Workers=2)
+    section["Projects"]["lung"] |= {"Release": "study", "QuietSeconds": 6, "KeepResearchCopy": True}
+    files = []
+    for number in (51, 52, 53):
+        slices = [builders.ct(Origin(person(number), 1, 1, n), rows=32, columns=32) for n in range(1, 16)]
+        for one in slices:
+            one.ConvolutionKernel = f"QUIXO{number}TEL"
+        slices[-1].OperatorsName = f"Quixo{number}tel^Ana"
+        files += [builders.to_bytes(one) for one in slices]
+    with (
+        research_orthanc(tmp_path / "r") as peer,
+        clinical_orthanc(tmp_path / "c", {"research": peer}, deid=section) as clinical,
+    ):
+        for data in files:
+            clinical.store(data)
+        again = "SELECT count(*) FROM ledger WHERE state IN ('queued', 'working') AND out_digest IS NOT NULL"
+        until(lambda: flow.query(clinical, again)[0][0], 90, "outputs that are made anew", every=0.001)
+        kill_service(clinical, clinical.service_pid)
+        rows = flow.settled(clinical, len(files), 180)
+        assert {row.state for row in rows} == {"confirmed"}
+        held = {instance: peer.file(instance) for instance in peer.instances()}
+        assert Counter(hashlib.sha256(data).hexdigest() for data in held.values()) == Counter(
+            row.out_digest for row in rows
+        )
+        assert not [instance for instance, data in held.items() if b"quixo" in data.lower()]
+        assert clinical.get("/deid/projects/lung")["LateValues"] == 0
+        copies = {instance: clinical.file(instance) for instance in held}
+        assert copies == held, "the research copies that were stored before were replaced"
+        assert not list((flow.data_folder(clinical) / "outbox").rglob("*.dcm"))
 
 
 def test_a_torn_outbox_is_made_again(tmp_path: Path) -> None:
