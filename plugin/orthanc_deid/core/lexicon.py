@@ -23,6 +23,7 @@ _TECHNICAL = ("dicom", "radiology", "units", "vendors")
 _JOINING = ("dutch", "german")
 """Languages that write words together and decline them."""
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[a-z]+")
+_KEPT_APART = (*_TECHNICAL, *_JOINING, "russian", "chinese_japanese_korean")
 _ENDINGS = ("e", "n", "en", "er", "es", "em")
 _MEDICAL = re.compile(
     # operations, pictures and states: endings that the languages share and names do not have
@@ -76,16 +77,21 @@ def digest() -> str:
 @lru_cache(maxsize=1)
 def lexicon() -> Lexicon:
     """Read the lists, once."""
-    lists: dict[str, set[str]] = {}
+    lists: dict[str, set[str]] = {}  # those that are more than words
+    words: set[str] = set()
     names: set[str] = set()
     for path in sorted(FOLDER.glob("*.csv")):
         # By hand, since this is part of every worker's start: no word holds a comma or a quote.
         lines = path.read_text("utf-8").split("\n")[1:-1]
-        marked = {line[:-2] for line in lines if line[-1] == "y"}
-        lists[path.stem] = marked.union([line[:-1] for line in lines if line[-1] == ","])
-        names |= marked
-    ideographs = lists.pop("chinese_japanese_korean")
-    words: set[str] = set().union(*lists.values())
+        marked = [line[:-2] for line in lines if line[-1] == "y"]
+        plain = [line[:-1] for line in lines if line[-1] == ","]
+        names.update(marked)
+        if path.stem in _KEPT_APART:
+            lists[path.stem] = {*marked, *plain}
+        if path.stem != "chinese_japanese_korean":
+            words.update(marked)
+            words.update(plain)
+    ideographs = lists["chinese_japanese_korean"]
     joining = set().union(*(lists[name] for name in _JOINING)) - names
     parts = {word for word in joining if len(word) >= _PART and word.isalpha()}
     technical = set().union(*(lists[name] for name in _TECHNICAL)) - names
@@ -102,17 +108,19 @@ def known(token: str) -> int:
     if folded.isdecimal():
         return WORD if len(folded) <= 4 else UNKNOWN
     if any(c.isdigit() for c in folded):
-        return _mixed(folded)
+        return _mixed(token, folded)
     return _put_together(token, folded)
 
 
-def _mixed(folded: str) -> int:
+def _mixed(token: str, folded: str) -> int:
     """Letters and digits: 3mm, T1w, b1000, C7, B30f, iDose4, 512x512; not what may be somebody's number."""
     if _MATRIX.fullmatch(folded):
         return WORD
     runs = _RUNS.findall(folded)
     letters = [run for run in runs if not run.isdecimal()]
     digits = [run for run in runs if run.isdecimal()]
+    if len(runs) == 2 and len(letters[0]) >= _PART and runs[0] == letters[0] and len(digits[0]) <= 4:
+        return WORD if known(_RUNS.findall(token)[0]) == WORD else UNKNOWN  # LungNodule0001
     if any(run not in lexicon().technical for run in letters):
         return UNKNOWN
     if len(runs) == 2 and runs[0].isdecimal() and len(runs[1]) >= 2 and runs[1] in lexicon().units:
