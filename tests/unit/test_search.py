@@ -30,6 +30,29 @@ def test_the_one_binary_value_that_tells_is_found_among_many() -> None:
     assert places(find(kept(binary=values), NEEDLES, [])) == [77, 78]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Vorx\u200bxander",
+        "Vorx\u00adxander",
+        "Ｖｏｒｘｘａｎｄｅｒ",
+        "Vórxxander",
+        "Vo\u0301rxxander",
+        "Mílda",
+        "PAT-77\u200b8812",
+    ],
+)
+def test_a_name_is_found_however_its_letters_are_made(text: str) -> None:
+    value = (0, 1), 0x00181210, b"SH", text.encode(), ("utf-8",)
+    assert find(kept([value]), NEEDLES, []) == [value]
+
+
+def test_a_name_without_umlauts_is_found_with_them() -> None:
+    value = (0, 1), 0x00181210, b"SH", "Müller".encode("latin-1"), ("iso8859",)
+    assert find(kept([value]), Known(frozenset({("name", "Mueller^Milda")})).needles, []) == [value]
+    assert find(kept([value]), Known(frozenset({("name", "Muller^Milda")})).needles, []) == [value]
+
+
 @pytest.mark.parametrize("odd", [False, True])
 def test_neighbours_do_not_make_up_a_value_between_them(odd: bool) -> None:
     parts = [b"xVorx", b"xander"] if odd else [b"Vorx", b"xander"]

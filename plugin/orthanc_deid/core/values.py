@@ -187,8 +187,10 @@ class Needles:
         """Judge one value, decoded: whether it tells something of the subject."""
         if vr in _NUMERIC:
             return self.in_numbers(part.strip(" \0").encode() for part in text.split("\\"))
-        folded = fold(text)
         homely = vocabulary().get(f"{tag:08X}", frozenset()) | vocabulary().get(vr, frozenset())
+        return any(self._stands_in(folded, homely) for folded in foldings(text))
+
+    def _stands_in(self, folded: str, homely: frozenset[str]) -> bool:
         for needle in self.all:
             if needle.text in folded and self._counts(needle, folded, homely):
                 return True
@@ -238,6 +240,27 @@ class Needles:
 def fold(text: str) -> str:
     """Casefold and compose, so that spellings of one letter compare equal."""
     return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
+
+
+def foldings(text: str) -> tuple[str, ...]:
+    """Return the ways to read a text without regard to how its letters are made: folded, and, where that is not ASCII,
+    also with ordinary letters for wide ones, without what is not seen, and without accents, as names often are."""
+    folded = fold(text)
+    if folded.isascii():
+        return (folded,)
+    plain = unicodedata.normalize("NFKC", "".join(c for c in folded if unicodedata.category(c) != "Cf")).casefold()
+    return tuple(dict.fromkeys((folded, plain, "".join(map(_bare, plain)), plain.translate(_SPELT))))
+
+
+@lru_cache(maxsize=4096)
+def _bare(letter: str) -> str:
+    """Return a letter of an alphabet without its accents, "" for an accent; other scripts have marks that matter."""
+    if letter < "\u0530" or "\u1e00" <= letter < "\u2000":
+        return "".join(c for c in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(c))
+    return letter
+
+
+_SPELT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 
 
 def _finds(needle: str, text: str) -> Iterator[int]:
