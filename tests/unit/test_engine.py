@@ -138,6 +138,15 @@ def test_a_long_value_that_is_no_number_is_judged_at_once(value: bytes) -> None:
     assert value not in deidentify(raw.part10(elements, "1.2.840.10008.1.2.1"))
 
 
+def test_values_that_grow_beyond_what_their_vr_can_hold_are_held() -> None:
+    elements = builders.tree(small_ct())
+    raw.put(elements, raw.El(0x00083010, "UI", b"\\".join([b"1.2.3"] * 9000)))
+    with pytest.raises(Quarantined) as held:
+        deidentify(raw.part10(elements, "1.2.840.10008.1.2.1"))
+    assert held.value.reason == "too-large"
+    assert deidentify(raw.part10(elements, "1.2.840.10008.1.2"))
+
+
 @pytest.mark.parametrize("value", ["20190105", "2019.01.05", "20190105101112", "2019-01-05"])
 def test_a_date_in_a_time_does_not_stay(value: str) -> None:
     elements = builders.tree(small_ct())

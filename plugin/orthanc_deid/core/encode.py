@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .errors import Quarantined
 from .syntax import Numbers
 from .walk import ITEM, LONG_VRS, SEQUENCE_END, UNDEFINED
 
@@ -17,6 +18,8 @@ def element(numbers: Numbers, explicit: bool, tag: int, vr: bytes, value: bytes)
 
 def header(numbers: Numbers, explicit: bool, tag: int, vr: bytes, length: int) -> bytes:
     """Return the header of an element whose value has `length` bytes (or UNDEFINED)."""
+    if explicit and vr not in LONG_VRS and length > 0xFFFF:
+        raise Quarantined("too-large", "the new value is longer than its VR can be", tag)
     if not explicit:
         return numbers.tag_length.pack(tag >> 16, tag & 0xFFFF, length)
     if vr in LONG_VRS:
