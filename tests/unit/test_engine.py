@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import re
 import tempfile
 import weakref
 import zlib
@@ -320,6 +321,27 @@ class TestVerification:
         with pytest.raises(Quarantined) as held:
             deidentify(builders.to_bytes(dataset))
         assert (held.value.reason, held.value.tag) == ("value-left", 0x00181210)
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (rb"\x28\x00\x10\x00US\x02\x00..", b"\x28\x00\x10\x00LO\x0a\x00VORXXANDER"),
+            (rb"(?=\x28\x00\x02\x00US)", b"\x21\x00\x10\x00LO\x0a\x00VORXXANDER"),
+            (rb"\x28\x00\x10\x00US\x02\x00..", b"\x28\x00\x10\x00US\x05\x00VORXX"),
+        ],
+        ids=["another VR", "a creator of whom nothing is known", "an odd size"],
+    )
+    def test_text_where_nothing_is_searched(self, monkeypatch: pytest.MonkeyPatch, before: bytes, after: bytes) -> None:
+        rewrite = Rewriter.run
+
+        def spoil(rewriter: Rewriter) -> list[Any]:
+            pieces = rewrite(rewriter)
+            return [re.sub(before, after, one, flags=re.DOTALL) if isinstance(one, bytes) else one for one in pieces]
+
+        monkeypatch.setattr(Rewriter, "run", spoil)
+        with pytest.raises(Quarantined) as held:
+            deidentify(builders.to_bytes(small_ct()), profile=shipped("research"))
+        assert held.value.reason == "verify-failed"
 
     def test_an_attribute_that_the_plan_removes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         extra = b"\x10\x00\x00\x40LT\x04\x00left"

@@ -104,6 +104,17 @@ def safe_elements(group: int, creator: str, place: Place | None = None) -> Mappi
     return (place or root()).safe(group, creator)
 
 
+@lru_cache(maxsize=1)
+def all_creators() -> frozenset[str]:
+    """Return the names of all creators that the tables know, wherever their attributes are safe."""
+    steps = (
+        step
+        for where, attribute, *_ in standard.rows("safe_private_merged.csv")
+        for step in (*where.split(" > "), attribute)
+    )
+    return frozenset(step[9:].strip() for step in steps if "xx" in step[:6])
+
+
 def _anywhere() -> dict[tuple[int, str], dict[int, SafeElement | None]]:
     return _read()[1]
 

@@ -26,6 +26,7 @@ from .actions import (
     Kept,
     KeptValues,
     Piece,
+    _compatible,
     creator_name,
     hot,
     stand_in,
@@ -35,6 +36,7 @@ from .dummies import dummy_value
 from .errors import Quarantined
 from .markers import MARK_TAGS
 from .plan import Act, Node, Plan
+from .private import all_creators
 from .search import find
 from .source import Source
 from .syntax import BIG, LITTLE, Syntax
@@ -74,6 +76,9 @@ class Verifier:
         self.changed = _made_again(changer, changes) if changer is not None and changes else {}
         self.kept: KeptValues = ([], [], [], [])
         self.creators: dict[int, str] = {}
+        self.known_creators: frozenset[str] = all_creators() if plan.root.private is not None else frozenset()
+        if plan.spec.private:
+            self.known_creators |= {one.creator for one in plan.spec.private}
 
     def check(
         self,
@@ -190,8 +195,14 @@ class Verifier:
                 break
             last = tag
             if does == KEEP:
+                if vr != own_vr and vr and not _compatible(vr, own_vr):
+                    raise _failed(tag, "a kept value is of another VR than its attribute's")
                 if hot_rule is _CREATOR:
                     creators[tag] = creator_name(buf[start:end])
+                    if creators[tag] not in self.known_creators:
+                        raise _failed(tag, "a private creator stayed of whom nothing is known")
+                elif check is None and length % kind:
+                    raise _failed(tag, "a kept value is no number of its VR")
                 elif check is not None:
                     value = buf[start:end]
                     kept[kind].append(((pos, depth), tag, own_vr, value, charset))
