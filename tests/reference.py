@@ -290,7 +290,7 @@ def _spellings(kind: str, text: str) -> Iterator[str]:
         for word in whole | {part for group in whole for part in re.split(r"[-'’.]", group)}:
             if len(word) >= 2 and word not in NAMELESS and word not in TITLES:
                 yield word
-    elif kind == "date":
+    elif kind in ("date", "birth"):
         if re.match(r"\d{8}", text) and text[:4] > "0000" and "00" < text[4:6] < "13" and "00" < text[6:8] < "32":
             year, month, day = text[:4], text[4:6], text[6:8]
             yield year + month + day

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 from typing import Any
 
 import pydicom
@@ -18,6 +19,7 @@ from pydicom.sequence import Sequence
 from tests import builders
 from tests.engine import SUBJECT, deidentify, outcome, report, shipped
 from tests.objects.base import origin
+from tests.objects.documents import sr_comprehensive
 from tests.objects.images import ct
 
 MODIFIED = "retain-longitudinal-modified-dates"
@@ -214,3 +216,25 @@ def test_references_are_kept_where_the_profile_says_so() -> None:
 def test_twice_gives_the_same(name: str, syntax: str) -> None:
     data = builders.to_bytes(image(), syntax)
     assert deidentify(data, profile=shipped(name)) == deidentify(data, profile=shipped(name))
+
+
+@pytest.mark.parametrize("name", ["research", "full-dates", "radiotherapy"])
+@pytest.mark.parametrize("value_type", ["DATE", "DATETIME"])
+def test_a_date_of_birth_under_a_concept_of_the_senders_own_goes(value_type: str, name: str) -> None:
+    dataset = sr_comprehensive(origin(1, 1, 1, 1))
+    item, concept = Dataset(), Dataset()
+    concept.CodeValue, concept.CodingSchemeDesignator, concept.CodeMeaning = "DOB", "99X", "Date"
+    item.RelationshipType, item.ValueType, item.ConceptNameCodeSequence = "CONTAINS", value_type, Sequence([concept])
+    setattr(item, "Date" if value_type == "DATE" else "DateTime", dataset.PatientBirthDate)
+    dataset.ContentSequence.append(item)
+    out = made(dataset, shipped(name))
+    moved = pydicom.valuerep.DA(dataset.PatientBirthDate) + timedelta(days=SUBJECT.date_offset)
+    dates = {str(one.get("Date", "")) or str(one.get("DateTime", ""))[:8] for one in out.ContentSequence}
+    assert dates.isdisjoint({dataset.PatientBirthDate, moved.strftime("%Y%m%d")})
+
+
+def test_text_of_very_many_values_goes_whole() -> None:
+    dataset = image(SeriesDescription="CHEST")
+    data = builders.to_bytes(dataset).replace(b"LO\x06\0CHEST ", b"LO\xc8\x19" + b"CHEST\\" * 1100)
+    assert b"CHEST\\CHEST" in data
+    assert b"CHEST\\CHEST" not in deidentify(data, profile=profile("clean-descriptors"))

@@ -319,9 +319,11 @@ class Rewriter:
     ) -> bytes | None:
         """Return the new content of an item, None where nothing changes."""
         buf = walker.buf
-        for element in elements[:2]:
-            if element[0] == 0x00080005:
-                charset = encodings(buf[element[3] : element[4]])
+        for element in elements:
+            if element[0] >= 0x00080005:
+                if element[0] == 0x00080005:
+                    charset = encodings(buf[element[3] : element[4]])
+                break
         rules = hot(node, walker.numbers, walker.explicit)
         if node.content is not None:
             rules = rules.content(*concept(walker, elements))

@@ -9,9 +9,11 @@ from .dates import Shift, dated_text, partner_of, shift_value, whole_weeks, year
 from .descriptors import NO_POLICY, TextPolicy, clean_value
 from .meanings import CODE_MEANING, is_standard
 from .plan import Act, PlanSpec, Rule
-from .values import NOTHING_KNOWN, Needles
+from .values import CONTENT_DATES, NOTHING_KNOWN, Needles
 from .walk import Element
 
+MAX_VALUES = 1000
+"""Values of one attribute that are cleaned one by one; text with more of them is no descriptor, and goes."""
 NO_SHIFT = Shift(0, 0, "keep", None)
 
 
@@ -33,9 +35,13 @@ class Changer:
         if rule.act is Act.CLEAN:
             if rule.tag == CODE_MEANING and is_standard(value):
                 return value
+            if value.count(b"\\") > MAX_VALUES:
+                return None
             shift = self.text_shift if rule.tag in dated_text() else None
             return clean_value(vr, rule.tag, value, charset, self.needles, self.policy, shift)
         if rule.act is Act.SHIFT:
+            if rule.tag in CONTENT_DATES and value[:8] in self.needles.births:
+                return None  # a moved date of birth beside a moved study tells the age, whatever its cap
             return shift_value(vr, value, self.shift, partner)
         if rule.act is Act.AGE:
             return change_age(value, self.ages) if self.ages is not None else None

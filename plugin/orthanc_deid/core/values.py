@@ -42,11 +42,13 @@ _MONTHS = [
     "december",
 ]
 _NUMERIC = frozenset({"DS", "IS"})
+CONTENT_DATES = frozenset({0x0040A120, 0x0040A121})
+"""DateTime and Date of content items: dates of whatever their concept says, which may be one that nobody knows."""
 
 
 @lru_cache(maxsize=1)
 def identifying() -> dict[int, str]:
-    """Return the attributes to harvest, tag to kind: name, id, step, date, phone, phrase."""
+    """Return the attributes to harvest, tag to kind: name, id, step, date, birth, phone, phrase."""
     with (STANDARD / "identifying.csv").open(newline="", encoding="utf-8") as file:
         return {int(row["tag"], 16): row["kind"] for row in csv.DictReader(file)}
 
@@ -113,7 +115,7 @@ def _known(raw: frozenset[tuple[str, bytes, tuple[str, ...]]]) -> Known:
         # A backslash parts values; in an address it may be text, and then its parts are searched for.
         for part in (part for text in readings(value, charset) for part in text.split("\\")):
             part = part.strip(" \0\r\n\t")
-            if kind == "date":
+            if kind in ("date", "birth"):
                 found = _DATE.match(part)
                 if found and found[1] > "0000" and "00" < found[2] < "13" and "00" < found[3] < "32":
                     values.add((kind, "".join(found.groups())))
@@ -135,9 +137,12 @@ class Needle:
 class Needles:
     """Compiled needles of one subject."""
 
-    __slots__ = ("all", "dates", "plain", "squeezed", "whole", "wide")
+    __slots__ = ("all", "births", "dates", "plain", "squeezed", "whole", "wide")
 
-    def __init__(self, needles: Iterable[Needle], dates: dict[str, list[Needle]]) -> None:
+    def __init__(
+        self, needles: Iterable[Needle], dates: dict[str, list[Needle]], births: frozenset[bytes] = frozenset()
+    ) -> None:
+        self.births = births  # as DA writes them
         self.all = [*needles, *(needle for spellings in dates.values() for needle in spellings)]
         ascii_ = [needle for needle in self.all if needle.text.isascii()]
         self.plain = tuple({needle.text.encode() for needle in ascii_ if needle.kind != "date"})
@@ -283,13 +288,14 @@ def _compile(known: Known) -> Needles:
     needles: set[Needle] = set()
     dates: dict[str, list[Needle]] = {}
     for kind, text in known.values:
-        if kind == "date":
+        if kind in ("date", "birth"):
             for gate, needle in _spellings(text):
                 dates.setdefault(gate, []).append(needle)
         else:
             for part in _parts(kind, fold(text)):
                 needles.update(_modes(kind, part))
-    return Needles(needles, dates)
+    births = frozenset(text.encode() for kind, text in known.values if kind == "birth")
+    return Needles(needles, dates, births)
 
 
 def _modes(kind: str, text: str) -> Iterator[Needle]:
