@@ -263,7 +263,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--save", type=Path, metavar="FILE")
     parser.add_argument("folders", nargs="*", type=Path)
     args = parser.parse_args()
-    args.profile = args.profile or ["basic"]
+    args.profile = list(dict.fromkeys(args.profile or ["basic"]))
     return args
 
 
