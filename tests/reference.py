@@ -163,7 +163,7 @@ class Reference:
             case Act.KEEP:
                 if tag in PIXELS:
                     return self._pixels(element)
-                if rule.vr == "UI" and tag not in CODING_UIDS and not _standard(_bytes(element)):
+                if rule.vr == "UI" and not (_uid_like if tag in CODING_UIDS else _standard)(_bytes(element)):
                     return self._uid(dataset, element)
                 if not self._may_stay(element, rule, charset):
                     return self._on_hit(rule)
@@ -266,6 +266,11 @@ class Reference:
 def _standard(value: bytes) -> bool:
     """Whether all the UIDs are registered by the standard."""
     return all(not uid or uid in _registered() for uid in value.decode("latin-1").strip("\0 ").split("\\"))
+
+
+def _uid_like(value: bytes) -> bool:
+    """Whether all of them look like UIDs (PS3.5 section 9.1)."""
+    return all(re.fullmatch(r"(?:[0-2](?:\.\d+)+)?", uid) for uid in value.decode("latin-1").strip("\0 ").split("\\"))
 
 
 def _whole(element: RawDataElement | DataElement | None) -> int:

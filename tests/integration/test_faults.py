@@ -93,7 +93,9 @@ def test_a_full_disk_makes_the_work_wait_and_nothing_is_lost(tmp_path: Path, res
 
         until(lambda: {"worker-disk"} <= {trouble["Part"] for trouble in troubles()}, 60, "the trouble to be told")
         assert {row.state for row in flow.ledger(clinical)} <= {"queued", "working"}
-        assert not list((flow.data_folder(clinical) / "outbox").rglob("*.part")), "no rest fills the disk for good"
+        # One may be there while it is tried again; none stays.
+        outbox = flow.data_folder(clinical) / "outbox"
+        until(lambda: not list(outbox.rglob("*.part")), 60, "no rest to fill the disk for good", every=0.01)
         flag.unlink()
         flow.check_ledger(flow.settled(clinical, len(files), 120), outputs)
         flow.check_peer(research, outputs)

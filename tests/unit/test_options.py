@@ -238,3 +238,14 @@ def test_text_of_very_many_values_goes_whole() -> None:
     data = builders.to_bytes(dataset).replace(b"LO\x06\0CHEST ", b"LO\xc8\x19" + b"CHEST\\" * 1100)
     assert b"CHEST\\CHEST" in data
     assert b"CHEST\\CHEST" not in deidentify(data, profile=profile("clean-descriptors"))
+
+
+@pytest.mark.parametrize("value", ["19310724", "1"])
+def test_a_coding_schemes_uid_that_is_none_does_not_stay(value: str) -> None:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "99X", "Chest"
+    code.add_new(0x0008010C, "UI", value)
+    data = builders.to_bytes(image(ProcedureCodeSequence=Sequence([code]), AnatomicRegionSequence=Sequence([code])))
+    out = pydicom.dcmread(io.BytesIO(deidentify(data)))
+    uid = out.AnatomicRegionSequence[0].CodingSchemeUID
+    assert uid == map_uid(SUBJECT.uid_key, value)

@@ -64,6 +64,10 @@ _LEGAL = {
 _CHECKS: dict[bytes, Callable[[bytes], object]] = {vr: re.compile(rule).fullmatch for vr, rule in _LEGAL.items()}
 
 
+_UIDS = re.compile(_several(rb"(?:[0-2](?:\.\d{1,61})++)?[ \0]*+"))
+"""UIDs that look like one (PS3.5 section 9.1), where nobody can say whether they are the right ones."""
+
+
 def _registered(value: bytes) -> bool:
     known = registered()
     return all(not uid or uid in known for uid in value.rstrip(b" \0").split(b"\\"))
@@ -163,7 +167,9 @@ class HotNode(dict[int, Hot]):
         if vr in TEXT_VRS:
             check = _CHECKS.get(vr, _anything)
             kind = NUMBERS if vr in (b"DS", b"IS") else CONSTANTS if vr == b"UI" else WORDS
-            if kind == CONSTANTS and tag in uid_constants() and tag not in CODING_UIDS:
+            if kind == CONSTANTS and tag in CODING_UIDS:
+                check = _UIDS.fullmatch
+            elif kind == CONSTANTS and tag in uid_constants():
                 check = _registered
         elif vr in (b"OB", b"UN", b"OW") and tag not in PIXELS:
             check, kind = _anything, BINARY
