@@ -24,7 +24,7 @@ from orthanc_deid.core.values import Known
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from tests import builders, raw
+from tests import builders, plants, raw
 from tests.engine import SUBJECT, basic, deidentify, report, shipped
 from tests.objects.base import origin
 from tests.objects.documents import sr_comprehensive
@@ -396,3 +396,14 @@ def test_a_source_is_gone_when_nobody_holds_it() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_refusal_names_no_tag_that_is_none() -> None:
+    """What is read as a tag where the stream has gone wrong may be letters of a name."""
+    elements = [*plants.base("ct")[:-1], raw.El(0x5FE00010, "OB", b"")]
+    data = raw.part10(elements, "1.2.840.10008.1.2.1")
+    at = data.rindex(b"\xe0\x5f\x10\x00OB")
+    data = data[: at + 8] + b"\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
+    with pytest.raises(Quarantined) as caught:
+        deidentify(data)
+    assert caught.value.reason == "unparsable" and caught.value.tag is None

@@ -14,7 +14,7 @@ from .actions import Piece
 from .errors import Quarantined
 from .source import Fragments, Segment, Source
 from .syntax import LITTLE
-from .walk import PIXEL_DATA, Element
+from .walk import PIXEL_DATA, Element, fault
 
 FLOAT_PIXEL_DATA = 0x7FE00008
 DOUBLE_PIXEL_DATA = 0x7FE00009
@@ -33,7 +33,7 @@ def prepare(source: Source) -> dict[int, list[Piece]]:
                 replaced[tag] = []
     else:
         if source.fragments.tag != PIXEL_DATA or not source.syntax.encapsulated:
-            raise Quarantined("unparsable", "fragments where native pixels are due", source.fragments.tag)
+            raise fault(source.fragments.tag, "fragments where native pixels are due")
         replaced.update(_encapsulated(source, source.fragments))
         return replaced
     for tag in (FLOAT_PIXEL_DATA, DOUBLE_PIXEL_DATA, PIXEL_DATA):
