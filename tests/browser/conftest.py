@@ -102,7 +102,10 @@ class Pages:
 
     def answer(self, answers: dict[str, list[tuple[int, Any]]]) -> None:
         """Set the answers of all routes and forget the requests so far."""
-        self._answers.write_text(json.dumps(answers))
+        # In one step: a page asks while this is written, and half of it is no answer.
+        new = self._answers.with_suffix(".new")
+        new.write_text(json.dumps(answers))
+        new.replace(self._answers)
         self._log.write_text("")
 
     def requests(self, route: str = "") -> list[dict[str, Any]]:

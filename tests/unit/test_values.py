@@ -131,3 +131,11 @@ def test_known_values_survive_sealing_and_hide_from_repr() -> None:
     assert Known.load(one.dump()) == one
     assert "Zzyzxson" not in repr(one)
     assert one.merge(known(("id", "77"))).values == one.values | {("id", "77")}
+
+
+@pytest.mark.parametrize("kind", ["name", "id", "phrase", "phone", "step"])
+@pytest.mark.parametrize("text", ["\u0301", "\u0301\u0308^\u0300", "e\u0301", "\u200b", "-", "="])
+def test_a_value_of_accents_alone_is_found_nowhere(kind: str, text: str) -> None:
+    needles = Known(frozenset({(kind, text)})).needles
+    assert all(needle.text for needle in needles.all)
+    assert not needles.hit("CHEST W CONTRAST", "LO", 0x00081030)

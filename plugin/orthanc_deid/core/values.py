@@ -293,7 +293,8 @@ def _compile(known: Known) -> Needles:
                 dates.setdefault(gate, []).append(needle)
         else:
             for part in _parts(kind, fold(text)):
-                needles.update(_modes(kind, part))
+                if part:  # of nothing but accents nothing is left, and nothing stands everywhere
+                    needles.update(_modes(kind, part))
     births = frozenset(text.encode() for kind, text in known.values if kind == "birth")
     return Needles(needles, dates, births)
 
