@@ -5,6 +5,7 @@ So the browser tests can show every outcome, also ones that a server seldom give
 [status, body], used up in order, the last one stays) and the file that each request is noted in (`Log`).
 """
 
+import fcntl
 import json
 import threading
 from pathlib import Path
@@ -19,7 +20,9 @@ ANSWERS, LOG = Path(SECTION["Answers"]), Path(SECTION["Log"])
 def serve(output, uri, **request):
     method = request["method"]
     body = request.get("body") or b""
-    with LOCK:
+    # The test changes the answers too, from its own process: neither may write over what the other has written.
+    with LOCK, ANSWERS.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         answers = json.loads(ANSWERS.read_text())
         headers = {name.lower(): value for name, value in request.get("headers", {}).items()}
         line = {"method": method, "uri": uri, "headers": headers, "body": body.decode() if body else ""}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -102,11 +103,11 @@ class Pages:
 
     def answer(self, answers: dict[str, list[tuple[int, Any]]]) -> None:
         """Set the answers of all routes and forget the requests so far."""
-        # In one step: a page asks while this is written, and half of it is no answer.
-        new = self._answers.with_suffix(".new")
-        new.write_text(json.dumps(answers))
-        new.replace(self._answers)
-        self._log.write_text("")
+        # A page may ask while this is written: the routes take the same lock before they read, and write what is left.
+        with self._answers.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._answers.write_text(json.dumps(answers))
+            self._log.write_text("")
 
     def requests(self, route: str = "") -> list[dict[str, Any]]:
         """The requests since then, as the server saw them; only those of a route ("METHOD /path") if one is given."""
