@@ -518,7 +518,7 @@ class Source:
             pos += 8 + length
             if len(items) > MAX_ITEMS:
                 raise Quarantined("too-large", "more fragments than any image has", tag)
-        raise Quarantined("truncated", "the fragments of pixels have no end", tag)
+        raise Quarantined("truncated", "the fragments of pixels have no end", tag if is_named(tag) else None)
 
 
 def _tag_at(walker: Walker, pos: int) -> int | None:

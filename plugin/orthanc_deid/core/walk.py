@@ -172,7 +172,9 @@ class Walker:
                     try:
                         items, end = walker.items(start, len(buf), depth, delimited=True)
                     except Quarantined as no:
-                        raise no if no.tag is not None else Quarantined(no.reason, no.detail, tag) from None
+                        raise (
+                            no if no.tag is not None or not is_named(tag) else Quarantined(no.reason, no.detail, tag)
+                        ) from None
                 elif vr == b"OB" or vr == b"OW" or not vr:
                     items, end = self.fragments(start)
                 else:
@@ -267,7 +269,7 @@ class Walker:
         except Short:
             raise fault(tag, "the sequence ends within an element") from None
         except Quarantined as no:
-            raise no if no.tag is not None else Quarantined(no.reason, no.detail, tag) from None
+            raise no if no.tag is not None or not is_named(tag) else Quarantined(no.reason, no.detail, tag) from None
 
 
 def put_in_order(elements: list[Element]) -> None:
