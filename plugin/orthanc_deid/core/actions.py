@@ -364,7 +364,7 @@ class Rewriter:
         does, own_vr, check, kind, identifies, made, rule = hot_rule
         buf = walker.buf
         if does == KEEP:
-            if vr == own_vr or not vr or _compatible(vr, own_vr):
+            if vr == own_vr or not vr or compatible(vr, own_vr):
                 if check is None and not (stop - start) % kind and not (vr == b"UN" and stop - start > LARGE):
                     return None
                 if stop > len(buf):
@@ -418,11 +418,7 @@ class Rewriter:
         self.counts[rule.act] += 1
         if start == stop:
             return None
-        if (
-            stop <= len(buf)
-            and (base, begin) not in self.forced
-            and (vr == own_vr or not vr or _compatible(vr, own_vr))
-        ):
+        if stop <= len(buf) and (base, begin) not in self.forced and (vr == own_vr or not vr or compatible(vr, own_vr)):
             value = buf[start:stop]
             partner = self.changer.partner(rule, level, buf)
             new = self.changer.change(rule, own_vr, value, charset, partner)
@@ -532,7 +528,7 @@ _harvested: dict[tuple[bytes, bool, str, Charset], tuple[tuple[str, bytes, Chars
 
 
 _GONE: Hot = (REMOVE, b"UN", None, WORDS, None, b"", Rule(0, "UN", Act.REMOVE, "3", Act.REMOVE, "private"))
-_CREATOR: Hot = (KEEP, b"LO", None, 1, None, b"", Rule(0, "LO", Act.KEEP, "3", Act.REMOVE, "private creator"))
+CREATOR: Hot = (KEEP, b"LO", None, 1, None, b"", Rule(0, "LO", Act.KEEP, "3", Act.REMOVE, "private creator"))
 """A creator that stays is equal to one of the table's: there is nothing to search in it."""
 
 
@@ -557,7 +553,7 @@ def privates(buf: bytes, elements: list[Element], rules: HotNode) -> dict[int, H
             rule = rules.private(tag, creators[home], vr) if home in creators else None
             if rule is not None:
                 found[tag] = rule
-                found[home] = _CREATOR
+                found[home] = CREATOR
     return found
 
 
@@ -602,7 +598,7 @@ def _insert(waiting: list[tuple[int, Any]], tag: int, out: list[Piece]) -> int:
     return waiting[0][0]
 
 
-def _compatible(vr: bytes, own: bytes) -> bool:
+def compatible(vr: bytes, own: bytes) -> bool:
     """Whether a value sent under another VR than the dictionary's can still be judged as what it should be."""
     if own == b"SQ" or vr == b"SQ":
         return False

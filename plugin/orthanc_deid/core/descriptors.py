@@ -18,7 +18,7 @@ from .identifiers import contexts, date_like, patterns
 from .lexicon import NAME, UNKNOWN, WORD
 from .text import decode, encode, readings
 from .tokens import IDEOGRAPHS, LETTERS, MASKED, Token, tokens
-from .values import Needle, Needles
+from .values import PARTING, Needles
 
 __all__ = ["MASK", "NO_POLICY", "TextPolicy", "clean_value", "masked_tokens"]
 
@@ -30,7 +30,6 @@ _ROUNDS = 8
 _CACHED = 1024
 """Longer values are seldom met twice."""
 _LONGEST = 80  # letters that any word has; to take apart what is longer takes too long
-_SQUEEZED = " \t-_./()+^,;:\n\r"  # what values.Needles takes away before it looks for ids
 _ONE_MASK = re.compile(r"\*{3,}(?:[ \t.,_^/'’:-]*\*{3,})+|\*{4,}")
 _BESIDE = re.compile(r"[ \t.,_^/'’=-]{0,3}")
 _INITIAL = re.compile(r" {0,2}[.,]? {0,2}")
@@ -97,19 +96,6 @@ def masked_tokens(
     return tuple(found)
 
 
-@lru_cache(maxsize=8192)
-def _cached(
-    vr: bytes,
-    tag: int,
-    value: bytes,
-    charset: tuple[str, ...],
-    needles: Needles,
-    policy: TextPolicy,
-    shift: Shift | None,
-) -> bytes | None:
-    return _clean(vr, tag, value, charset, needles, policy, shift)
-
-
 def _clean(
     vr: bytes,
     tag: int,
@@ -138,6 +124,9 @@ def _clean(
         if made is None or not any(map(_worthy, ascii_only)) or _tells(made, vr, tag, charset, needles):
             return None
     return made
+
+
+_cached = lru_cache(maxsize=8192)(_clean)
 
 
 def _reading(value: bytes, charset: tuple[str, ...]) -> tuple[str, ...]:
@@ -249,9 +238,9 @@ def _without_values(text: str, needles: Needles, *, dated: bool) -> str:
     spans = []
     for needle in needles.all:
         if (dated or needle.kind != "date") and needle.text in folded:
-            spans += [(places[begin], places[end - 1] + 1) for begin, end in _finds(needle, folded)]
+            spans += [(places[begin], places[end - 1] + 1) for begin, end in needle.spans(folded)]
     if needles.squeezed:
-        tight = [(c, place) for c, place in zip(folded, places, strict=True) if c not in _SQUEEZED]
+        tight = [(c, place) for c, place in zip(folded, places, strict=True) if not PARTING.match(c)]
         packed = "".join(c for c, _ in tight)
         for raw in needles.squeezed:
             sought = raw.decode()
@@ -272,22 +261,6 @@ def _folded(text: str) -> tuple[str, list[int]]:
         return text.casefold(), list(range(len(text)))
     letters = [(folded, place) for place, c in enumerate(text) for folded in c.casefold()]
     return "".join(c for c, _ in letters), [place for _, place in letters]
-
-
-def _finds(needle: Needle, folded: str) -> list[tuple[int, int]]:
-    if needle.mode == "value":
-        return [(0, len(folded))] if folded.strip(" \0") == needle.text else []
-    found = []
-    at = folded.find(needle.text)
-    while at >= 0:
-        end = at + len(needle.text)
-        if needle.mode != "word" or not (
-            (at and folded[at - 1].isalnum() and needle.text[0].isalnum())
-            or (end < len(folded) and folded[end].isalnum() and needle.text[-1].isalnum())
-        ):
-            found.append((at, end))
-        at = folded.find(needle.text, at + 1)
-    return found
 
 
 def _whole_words(text: str, begin: int, end: int) -> tuple[int, int]:

@@ -22,7 +22,8 @@ from .text import readings
 _LONG = 5
 """Values of at least this many characters are searched for inside words too, shorter ones as whole words."""
 _SEPARATORS = b" \t-_./()+^,;:"
-_SQUEEZE = re.compile(r"[\s\-_./()+^,;:]+")
+PARTING = re.compile(r"[\s\-_./()+^,;:]+")
+"""What may part the digits of an id or of a telephone number."""
 _TOKEN = re.compile(r"[^\W_]+")
 _DATE = re.compile(r"(\d{4})[-./]?(\d{2})[-./]?(\d{2})")
 _HONORIFICS = frozenset({"dr", "mr", "mrs", "ms", "prof", "md", "jr", "sr", "phd", "ii", "iii"})
@@ -119,7 +120,7 @@ def _known(raw: frozenset[tuple[str, bytes, tuple[str, ...]]]) -> Known:
                 found = _DATE.match(part)
                 if found and found[1] > "0000" and "00" < found[2] < "13" and "00" < found[3] < "32":
                     values.add((kind, "".join(found.groups())))
-            elif _SQUEEZE.sub("", part).casefold() not in _NAMELESS:
+            elif PARTING.sub("", part).casefold() not in _NAMELESS:
                 values.add((kind, part))
     return Known(frozenset(values))
 
@@ -132,6 +133,27 @@ class Needle:
     text: str
     mode: str
     kind: str
+
+    def spans(self, folded: str) -> Iterator[tuple[int, int]]:
+        """Yield where it stands in a casefolded text, beginning and end, as its mode demands."""
+        if self.mode == "value":
+            begin = 0
+            for part in folded.split("\\"):
+                if part.strip(" \0") == self.text:
+                    yield begin, begin + len(part)
+                begin += len(part) + 1
+            return
+        for begin in _finds(self.text, folded):
+            end = begin + len(self.text)
+            before, after = folded[begin - 1 : begin] if begin else "", folded[end : end + 1]
+            if self.mode == "digits":
+                joined = before.isdigit() or after.isdigit()
+            else:
+                joined = self.mode == "word" and (
+                    (before.isalnum() and self.text[0].isalnum()) or (after.isalnum() and self.text[-1].isalnum())
+                )
+            if not joined:
+                yield begin, end
 
 
 class Needles:
@@ -155,7 +177,7 @@ class Needles:
             {
                 squeezed.encode()
                 for needle in ascii_
-                if needle.kind in ("id", "phone") and len(squeezed := _SQUEEZE.sub("", needle.text)) >= 7
+                if needle.kind in ("id", "phone") and len(squeezed := PARTING.sub("", needle.text)) >= 7
             }
         )
         self.wide = tuple(needle for needle in self.all if not needle.text.isascii())
@@ -200,29 +222,14 @@ class Needles:
             if needle.text in folded and self._counts(needle, folded, homely):
                 return True
         if self.squeezed:
-            tight = _SQUEEZE.sub("", folded).encode()
+            tight = PARTING.sub("", folded).encode()
             return any(needle in tight for needle in self.squeezed)
         return False
 
     @staticmethod
     def _counts(needle: Needle, folded: str, homely: frozenset[str]) -> bool:
-        if needle.mode == "value":
-            return any(part.strip(" \0") == needle.text for part in folded.split("\\"))
-        for begin in _finds(needle.text, folded):
-            end = begin + len(needle.text)
-            if needle.mode == "digits":
-                if not (folded[begin - 1 : begin].isdigit() or folded[end : end + 1].isdigit()):
-                    return True
-                continue
-            if needle.mode == "word" and (
-                (begin and folded[begin - 1].isalnum() and needle.text[0].isalnum())
-                or (end < len(folded) and folded[end].isalnum() and needle.text[-1].isalnum())
-            ):
-                continue
-            if homely and needle.kind == "name" and _token_around(folded, begin, end) in homely:
-                continue
-            return True
-        return False
+        exempt = homely if needle.kind == "name" and needle.mode != "value" else frozenset()
+        return any(_token_around(folded, begin, end) not in exempt for begin, end in needle.spans(folded))
 
     def in_bytes(self, raw: bytes, uids: Iterable[str] = ()) -> bool:
         """Whether binary that may carry text (profiles, look-up tables) holds a needle or one of the UIDs.
@@ -331,7 +338,7 @@ def _parts(kind: str, text: str) -> Iterator[str]:
         yield text
         yield from _plain_letters(text)
     if kind == "id":
-        squeezed = _SQUEEZE.sub("", text)
+        squeezed = PARTING.sub("", text)
         if len(squeezed) >= 3:
             yield squeezed
         stripped = squeezed.lstrip("0")

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from copy import copy
 
 from .actions import (
-    _CREATOR,
     CHANGE,
     CONSTANTS,
+    CREATOR,
     DESCEND,
     KEEP,
     MADE,
@@ -26,7 +26,7 @@ from .actions import (
     Kept,
     KeptValues,
     Piece,
-    _compatible,
+    compatible,
     creator_name,
     hot,
     stand_in,
@@ -62,8 +62,8 @@ class Verifier:
         pseudonym: bytes,
         uid_key: bytes,
         uids: dict[str, str],
-        changer: Changer | None = None,
-        changes: list[Change] | None = None,
+        changer: Changer | None,
+        changes: list[Change],
     ) -> None:
         self.plan = plan
         self.explicit = syntax.explicit
@@ -195,9 +195,9 @@ class Verifier:
                 break
             last = tag
             if does == KEEP:
-                if vr != own_vr and vr and not _compatible(vr, own_vr):
+                if vr != own_vr and vr and not compatible(vr, own_vr):
                     raise _failed(tag, "a kept value is of another VR than its attribute's")
-                if hot_rule is _CREATOR:
+                if hot_rule is CREATOR:
                     creators[tag] = creator_name(buf[start:end])
                     if creators[tag] not in self.known_creators:
                         raise _failed(tag, "a private creator stayed of whom nothing is known")
@@ -247,7 +247,7 @@ class Verifier:
         if not tag & 0x10000 or rules.node.private is None:
             return rules[tag]
         if 0x10 <= number <= 0xFF:
-            return _CREATOR
+            return CREATOR
         found = rules.private(tag, creators.get(tag & 0xFFFF0000 | number >> 8, ""), vr)
         if found is None:
             raise _failed(tag, "a private element stayed that nothing says is safe")
