@@ -35,11 +35,15 @@ import orthanc
 HERE = Path(__file__).resolve().parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "orthanc_deid" / "__init__.py").read_text())[1]  # type: ignore[index]
 
-# What the service needs of Orthanc's own configuration, as it stands there; passwords stay here.
+# What the service needs of Orthanc's own configuration, as it stands there; the passwords of its users stay here.
 SETTINGS = (
     *("Name", "DicomAet", "HttpPort", "HttpServerEnabled", "SslEnabled", "SslCertificate", "SslVerifyPeers"),
     *("StorageDirectory", "StoreDicom", "OverwriteInstances", "IngestTranscoding", "OrthancPeersInDatabase"),
-    *("MaximumStorageSize", "MaximumPatientCount", "MaximumStorageMode"),
+    *("MaximumStorageSize", "MaximumPatientCount", "MaximumStorageMode", "DicomModalitiesInDatabase"),
+    *("HttpTimeout", "HttpProxy", "HttpsVerifyPeers", "HttpsCACertificates"),
+    *("DicomServerEnabled", "DicomPort", "DicomScuTimeout", "MaximumPduLength", "DicomScuPreferredTransferSyntax"),
+    *("DicomTlsEnabled", "DicomTlsCertificate", "DicomTlsPrivateKey", "DicomTlsTrustedCertificates"),
+    *("DicomTlsRemoteCertificateRequired", "DicomTlsMinimumProtocolVersion", "DicomTlsCiphersAccepted"),
 )
 PASSED_ON = (
     *("content-type", "accept", "host", "origin", "referer"),
@@ -113,11 +117,14 @@ class Service:
         beside = [HERE / "venv/bin/python", HERE.parent / ".venv/bin/python"]
         self._python = str(python or next((path for path in beside if path.exists()), "python3"))
         self._secret = secrets.token_hex(32)
-        peers = configuration.get("OrthancPeers")
+        dicomweb = configuration.get("DicomWeb")
+        # Goes through a pipe, never through arguments or the environment: it holds the passwords of the destinations.
         self._setup = {
             "Deid": section,
             "Orthanc": {key: configuration[key] for key in SETTINGS if key in configuration},
-            "Peers": sorted(peers) if isinstance(peers, dict) else [],
+            "Peers": configuration.get("OrthancPeers"),
+            "Modalities": configuration.get("DicomModalities"),
+            "DicomWeb": dicomweb.get("Servers") if isinstance(dicomweb, dict) else None,
             "Authorization": orthanc.GenerateRestApiAuthorizationToken(),
             "Secret": self._secret,
         }

@@ -19,6 +19,8 @@ from typing import Any
 
 from orthanc_deid.config import Config
 from orthanc_deid.errors import ConfigError
+from orthanc_deid.orthanc import settings
+from orthanc_deid.orthanc.settings import Modality, WebService
 
 LOSSY = {
     "1.2.840.10008.1.2.4.50": "JPEG baseline",
@@ -27,18 +29,27 @@ LOSSY = {
     "1.2.840.10008.1.2.4.91": "JPEG 2000",
 }
 # Comments go, texts stay; variables of the environment are put in as Orthanc puts them in.
+_SECRET = ("Deid", "RegisteredUsers", "OrthancPeers", "DicomModalities", "DicomWeb")
 _VARIABLE = re.compile(r"\$\{([^}:]+)(?::-([^}]*))?\}")
 _TOKEN = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Startup:
-    """One start: `section` is Deid, `orthanc` Orthanc's own settings, `peers` the names of its configured peers."""
+    """One start: `section` is Deid, `orthanc` Orthanc's own settings, the others whom Orthanc's configuration knows.
 
-    section: Mapping[str, Any]
-    orthanc: Mapping[str, Any]
-    peers: tuple[str, ...]
+    Peers and modalities that stand in Orthanc's database (OrthancPeersInDatabase, DicomModalitiesInDatabase) are known
+    to Orthanc alone.
+    """
+
+    section: Mapping[str, Any] = field(repr=False)
+    orthanc: Mapping[str, Any] = field(repr=False)
+    peers: Mapping[str, WebService]
     secret: str = field(repr=False)
+    modalities: Mapping[str, Modality] = field(default_factory=dict)
+    dicomweb: Mapping[str, WebService] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    """What is wrong in the settings of those."""
     authorization: str | None = field(default=None, repr=False)
     socket: Path | None = None
     from_plugin: bool = False
@@ -78,7 +89,7 @@ class Startup:
         return config
 
     def _own_errors(self) -> list[str]:
-        errors = []
+        errors = list(self.faults)
         if self.data_directory is None:
             errors.append("Deid.Database: give an absolute path, since Orthanc's StorageDirectory is a relative one")
         if self.orthanc.get("HttpServerEnabled", True) is not True:
@@ -118,8 +129,8 @@ def _from_plugin(line: bytes) -> Startup:
         return Startup(
             section=_section(setup),
             orthanc=setup["Orthanc"],
-            peers=tuple(setup["Peers"]),
             secret=setup["Secret"],
+            **_known(setup["Orthanc"], setup["Peers"], setup["Modalities"], setup["DicomWeb"]),
             authorization=setup["Authorization"],
             socket=Path(socket) if socket else None,
             from_plugin=True,
@@ -137,7 +148,8 @@ def _section(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def from_configuration(configuration: Mapping[str, Any]) -> Startup:
     """Make the start-up of a command that is called by hand from Orthanc's whole configuration. Raises ConfigError."""
-    peers = configuration.get("OrthancPeers")
+    dicomweb = configuration.get("DicomWeb")
+    servers = dicomweb.get("Servers") if isinstance(dicomweb, dict) else None
     users = configuration.get("RegisteredUsers")
     authorization = None
     if isinstance(users, dict) and users:
@@ -145,11 +157,23 @@ def from_configuration(configuration: Mapping[str, Any]) -> Startup:
         authorization = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
     return Startup(
         section=_section(configuration),
-        orthanc={key: value for key, value in configuration.items() if key not in ("Deid", "RegisteredUsers")},
-        peers=tuple(peers) if isinstance(peers, dict) else (),
+        orthanc={key: value for key, value in configuration.items() if key not in _SECRET},
         secret=secrets.token_hex(32),
+        **_known(configuration, configuration.get("OrthancPeers"), configuration.get("DicomModalities"), servers),
         authorization=authorization,
     )
+
+
+def _known(orthanc: Mapping[str, Any], peers: Any, modalities: Any, servers: Any) -> dict[str, Any]:
+    """Read whom Orthanc knows; as Orthanc does, without those of the file where they stand in its database."""
+    faults: list[str] = []
+    in_database = [bool(orthanc.get(f"{key}InDatabase")) for key in ("OrthancPeers", "DicomModalities")]
+    return {
+        "peers": settings.web_services(None if in_database[0] else peers, "OrthancPeers", faults),
+        "modalities": settings.modalities(None if in_database[1] else modalities, "DicomModalities", faults),
+        "dicomweb": settings.web_services(servers, "DicomWeb.Servers", faults),
+        "faults": tuple(faults),
+    }
 
 
 def load(path: Path) -> dict[str, Any]:

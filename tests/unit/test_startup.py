@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from orthanc_deid import startup
 from orthanc_deid.errors import ConfigError
 from orthanc_deid.orthanc.client import OrthancClient, Unavailable
+from orthanc_deid.orthanc.settings import WebService
 from orthanc_deid.startup import from_configuration, load
 
 PROJECT = {"Profile": "basic", "Destinations": [{"Peer": "research"}]}
@@ -69,6 +70,9 @@ def test_every_fault_is_told_at_once() -> None:
     ("changes", "path"),
     [
         ({"OrthancPeers": {}}, "Deid.Projects.lung.Destinations[0].Peer"),
+        ({"OrthancPeers": {"research": ["http://peer/"], "b": ["http://peer/", "user"]}}, "OrthancPeers.b"),
+        ({"DicomModalities": {"pacs": ["PACS", "127.0.0.1", 0]}}, "DicomModalities.pacs.Port"),
+        ({"DicomWeb": {"Servers": {"web": {"Url": "ftp://x/"}}}}, "DicomWeb.Servers.web"),
         ({"StorageDirectory": "db"}, "Deid.Database"),
         ({"Deid": None}, "Deid"),
         ({"Deid": []}, "Deid"),
@@ -79,7 +83,10 @@ def test_what_is_wrong_beside_orthancs_settings(changes: dict[str, Any], path: s
 
 
 def test_a_peer_may_stand_in_orthancs_database() -> None:
-    from_configuration(configuration(OrthancPeers={}, OrthancPeersInDatabase=True)).configure()
+    # What the file says is then no more than a remnant, which Orthanc does not read.
+    begun = from_configuration(configuration(OrthancPeers={"research": ["http:"]}, OrthancPeersInDatabase=True))
+    begun.configure()
+    assert begun.peers == {}
 
 
 @pytest.mark.parametrize(("syntax", "lossy"), [("1.2.840.10008.1.2.4.91", True), ("1.2.840.10008.1.2.4.90", False)])
@@ -93,9 +100,17 @@ def test_a_research_copy_that_would_feed_itself_is_refused(syntax: str, lossy: b
 
 
 def test_no_secret_is_shown() -> None:
-    begun = from_configuration(configuration(RegisteredUsers={"admin": "geheim"}))
+    begun = from_configuration(
+        configuration(
+            RegisteredUsers={"admin": "geheim"},
+            HttpProxy="user:proxy-password@proxy:3128",
+            DicomWeb={"Servers": {"web": {"Url": "http://x/", "HttpHeaders": {"Token": "the token"}}}},
+        )
+    )
     assert begun.authorization == "Basic YWRtaW46Z2VoZWlt"
-    for hidden in ("geheim", "YWRtaW46Z2VoZWlt", begun.secret):
+    assert begun.peers["research"].password == "the password"
+    assert begun.dicomweb["web"].headers == {"Token": "the token"}
+    for hidden in ("geheim", "YWRtaW46Z2VoZWlt", begun.secret, "the password", "the token", "proxy-password"):
         assert hidden not in repr(begun)
 
 
@@ -103,7 +118,9 @@ def test_the_line_of_the_plugin_is_read(monkeypatch: pytest.MonkeyPatch) -> None
     line = {
         "Deid": {"Projects": {"lung": PROJECT}},
         "Orthanc": {"HttpPort": 8099, "StorageDirectory": "/srv/db"},
-        "Peers": ["research"],
+        "Peers": {"research": ["https://peer:8443/base", "gateway", "the password"]},
+        "Modalities": {"pacs": ["PACS", "127.0.0.1", 104]},
+        "DicomWeb": {"web": {"Url": "http://web/dicom-web", "HasDelete": True}},
         "Authorization": "Bearer x",
         "Secret": "s",
         "Socket": "/tmp/x/s",
@@ -113,6 +130,9 @@ def test_the_line_of_the_plugin_is_read(monkeypatch: pytest.MonkeyPatch) -> None
     assert begun.from_plugin
     assert begun.url == "http://127.0.0.1:8099"
     assert begun.socket == Path("/tmp/x/s")
+    assert begun.peers["research"] == WebService("research", "https://peer:8443/base/", "gateway", "the password")
+    assert begun.modalities["pacs"].port == 104
+    assert begun.dicomweb["web"].properties == {"HasDelete": True}
     begun.configure()
 
 
