@@ -25,7 +25,7 @@ missing_packages() {
 
 need_packages() {
 	if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
-		elsewhere
+		elsewhere "$@"
 		return
 	fi
 	local missing
@@ -55,6 +55,16 @@ need_packages() {
 		fi
 		;;
 	esac
+	case " $missing" in
+	*" postgresql "*)
+		# The tests start servers of their own from its programs; a cluster that was made just now need not run.
+		if command -v systemctl >/dev/null && [ -d /run/systemd/system ]; then
+			systemctl disable --now --quiet postgresql.service
+		elif command -v update-rc.d >/dev/null; then
+			update-rc.d postgresql disable
+		fi
+		;;
+	esac
 	cleanup
 }
 
@@ -63,6 +73,7 @@ elsewhere() {
 	local lacking=""
 	[ -x /usr/sbin/Orthanc ] || [ -x /usr/bin/Orthanc ] || lacking+=" Orthanc (1.10.1 or later, with its Python and DICOMweb plugins in /usr/share/orthanc/plugins);"
 	command -v dcmsend >/dev/null || lacking+=" DCMTK (dcmsend);"
+	case " $* " in *" postgresql "*) command -v postgres >/dev/null || lacking+=" PostgreSQL 13 or later (postgres, initdb);" ;; esac
 	find_python >/dev/null || lacking+=" Python 3.11 or later, with venv;"
 	[ -z "$lacking" ] || fail "this is not Debian, so install by hand:${lacking%;}"
 }

@@ -9,6 +9,24 @@ import hypothesis  # noqa: F401  (before anything freezes the collector: what ho
 import pytest
 
 from tests.orthancs import Orthanc, clinical_orthanc, research_orthanc
+from tests.postgres import Postgres, postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A PostgreSQL server for all tests of this process; each takes a database of its own."""
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """An empty database for `Store.open`: the test runs on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        yield tmp_path / "deid.sqlite3"
+        return
+    server: Postgres = request.getfixturevalue("postgres_server")
+    yield server.url(server.emptied())
 
 
 @pytest.fixture

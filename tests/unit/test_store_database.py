@@ -14,10 +14,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from orthanc_deid.errors import StoreError
 from orthanc_deid.store import Store, ledger, meta
+from orthanc_deid.store import database as module
 from orthanc_deid.store.database import upgrade
 from orthanc_deid.store.schema import metadata
 
 from tests.ledgers import add
+from tests.postgres import Postgres
 
 
 def open_and_write(path: str, name: str) -> None:
@@ -26,6 +28,11 @@ def open_and_write(path: str, name: str) -> None:
         with store.begin() as conn:
             add(conn, f"{name}-{number}")
     store.close()
+
+
+def put(store: Store, key: str, value: str) -> None:
+    with store.begin() as conn:
+        meta.put(conn, key, value)
 
 
 def test_migrations_make_the_tables_that_the_queries_know(tmp_path: Path) -> None:
@@ -40,6 +47,52 @@ def test_migrations_make_the_tables_that_the_queries_know(tmp_path: Path) -> Non
         wanted = {row.name for row in conn.execute(sa.text("SELECT name FROM sqlite_master"))}
     plain.dispose()
     assert {name for name in made if not name.startswith(("alembic", "sqlite_autoindex_alembic"))} == wanted
+
+
+def test_postgresql_gets_the_same_tables(postgres_server: Postgres) -> None:
+    name = postgres_server.new()
+    store = Store.open(postgres_server.url(name))
+    with store.read() as conn:
+        assert compare_metadata(MigrationContext.configure(conn), metadata) == []
+        assert conn.execute(sa.text("SHOW transaction_isolation")).scalar() == "repeatable read"
+    with store.begin() as conn:
+        assert conn.execute(sa.text("SHOW transaction_isolation")).scalar() == "read committed"
+        assert conn.execute(sa.text("SHOW lock_timeout")).scalar() == "20s"
+    store.close()
+
+
+def test_the_password_comes_from_a_file_each_time(postgres_server: Postgres, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("wrong")
+    url = postgres_server.url(postgres_server.new(), password=True)
+    with pytest.raises(StoreError, match="OperationalError") as caught:
+        Store.open(url, password_file=file)
+    assert "wrong" not in str(caught.value)
+    file.write_text(postgres_server.password + "\n")
+    store = Store.open(url, password_file=file)
+    assert store.shared
+    assert postgres_server.password not in repr(store.engine)
+    store.close()
+    file.unlink()
+    with pytest.raises(StoreError, match="FileNotFoundError"):
+        Store.open(url, password_file=file)
+
+
+def test_a_service_that_stops_within_a_transaction_does_not_hold_up_the_others(
+    postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 1)
+    store = Store.open(postgres_server.url(postgres_server.emptied()))
+    with pytest.raises(sa.exc.SQLAlchemyError), store.begin() as stopped:
+        meta.put(stopped, "key", "stopped")
+        thread = threading.Thread(target=put, args=(store, "key", "other"))
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+        meta.put(stopped, "another", "stopped")
+    with store.read() as conn:
+        assert (meta.get(conn, "key"), meta.get(conn, "another")) == ("other", None)
+    store.close()
 
 
 def test_a_database_of_the_first_version_keeps_its_rows(tmp_path: Path) -> None:

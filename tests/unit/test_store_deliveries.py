@@ -14,8 +14,8 @@ from tests.ledgers import PEER, PROJECT, claim, finish, make_ready, make_release
 
 
 @pytest.fixture
-def conn(tmp_path: Path) -> Iterator[Any]:
-    store = Store.open(tmp_path / "deid.sqlite3")
+def conn(database: Path | str) -> Iterator[Any]:
+    store = Store.open(database)
     with store.begin() as conn:
         yield conn
     store.close()

@@ -20,8 +20,8 @@ def job(job_id: str = JOB, *, created: float = 100.0, project: str = PROJECT) ->
 
 
 @pytest.fixture
-def conn(tmp_path: Path) -> Iterator[Any]:
-    store = Store.open(tmp_path / "deid.sqlite3")
+def conn(database: Path | str) -> Iterator[Any]:
+    store = Store.open(database)
     with store.begin() as conn:
         jobs.create(conn, job())
         yield conn

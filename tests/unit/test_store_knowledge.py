@@ -31,8 +31,8 @@ OTHER = deliveries.peer("second")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(tmp_path / "deid.sqlite3")
+def store(database: Path | str) -> Iterator[Store]:
+    store = Store.open(database)
     yield store
     store.close()
 

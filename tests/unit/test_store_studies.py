@@ -31,8 +31,8 @@ OUT = output("a").study
 
 
 @pytest.fixture
-def conn(tmp_path: Path) -> Iterator[Any]:
-    store = Store.open(tmp_path / "deid.sqlite3")
+def conn(database: Path | str) -> Iterator[Any]:
+    store = Store.open(database)
     with store.begin() as conn:
         yield conn
     store.close()

@@ -17,8 +17,8 @@ from tests.ledgers import KEYS, PROJECT, VAULT, claim, finish, output, ready, so
 
 
 @pytest.fixture
-def conn(tmp_path: Path) -> Iterator[Any]:
-    store = Store.open(tmp_path / "deid.sqlite3")
+def conn(database: Path | str) -> Iterator[Any]:
+    store = Store.open(database)
     with store.begin() as conn:
         yield conn
     store.close()

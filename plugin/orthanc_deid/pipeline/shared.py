@@ -50,6 +50,12 @@ class Troubles:
             return [{"Part": part, "Reason": reason, "Since": since} for part, (reason, since) in self.now.items()]
 
 
+def _leading() -> threading.Event:
+    alone = threading.Event()
+    alone.set()
+    return alone
+
+
 @dataclass
 class Shared:
     """One per service."""
@@ -63,6 +69,9 @@ class Shared:
     """Names this run of the service in claimed rows: another one's claims are orphans after a crash."""
     clock: Callable[[], float] = time.time
     stopping: threading.Event = field(default_factory=threading.Event)
+    leads: threading.Event = field(default_factory=_leading)
+    """Set while this service leads those that share a database: it alone takes in, releases, recalls and drives jobs. A
+    service with a database of its own always leads."""
     troubles: Troubles = field(default_factory=Troubles)
     fresh: dict[int, str] = field(default_factory=dict)
     """Digests of the outputs that were made in this run, by row: their files need no look before they are sent."""

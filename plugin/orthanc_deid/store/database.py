@@ -1,7 +1,8 @@
 """Opens the database: one engine, explicit transactions, migrations that two processes may start at once.
 
 SQLite runs in WAL mode with synchronous=FULL (a commit survives a power cut); readers see a snapshot and never wait.
-The same code runs on PostgreSQL.
+On PostgreSQL, several services write at the same time: a transaction that writes sees with each statement what has been
+committed by then (READ COMMITTED), so what it decides upon it locks first.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from orthanc_deid.errors import StoreError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _migrating = threading.Lock()  # Alembic keeps its context in globals
+IDLE_SECONDS = 10
+"""PostgreSQL ends a session that is idle in a transaction for so long: its locks would hold all services up."""
+LOCK_SECONDS = 20
+"""How long a statement waits for a lock on PostgreSQL before it fails, and is tried again by whoever needs it."""
 _ADVISORY_LOCK = 0x6465_6964  # "deid": one number for all services of one PostgreSQL
 
 
@@ -40,9 +45,10 @@ class Store:
         self._local = threading.local()
 
     @classmethod
-    def open(cls, target: Path | str, busy_seconds: float = 30.0) -> Store:
+    def open(cls, target: Path | str, busy_seconds: float = 30.0, password_file: Path | None = None) -> Store:
         """Open a database by its path (SQLite) or URL, make it if need be, and bring its tables up to date.
 
+        `password_file` holds PostgreSQL's password; it is read again for each new connection.
         Raises StoreError: cannot be opened, damaged, or made by a newer version of this program.
         """
         url = sa.make_url(target) if isinstance(target, str) and "://" in target else None
@@ -52,7 +58,7 @@ class Store:
             if url.get_backend_name() == "sqlite":
                 engine = _sqlite_engine(url, busy_seconds)
             else:
-                engine = sa.create_engine(url, pool_pre_ping=True)
+                engine = postgres_engine(url, password_file)
             store = cls(engine)
             store._migrate()
         except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
@@ -64,6 +70,11 @@ class Store:
     def engine(self) -> Engine:
         """The engine below, for tools; queries go through `begin` and `read`."""
         return self._engine
+
+    @property
+    def shared(self) -> bool:
+        """Whether other services may work on the same database at the same time (PostgreSQL)."""
+        return not self._sqlite
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -110,6 +121,7 @@ class Store:
             with options.begin():
                 # Whoever comes second waits here, and then finds nothing left to do.
                 if not self._sqlite:
+                    connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
                     connection.execute(sa.text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ADVISORY_LOCK})
                 current = MigrationContext.configure(connection).get_current_revision()
                 if current == head:
@@ -137,6 +149,40 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
 
 def _name(url: sa.URL) -> str:
     return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+
+
+def postgres_engine(url: sa.URL, password_file: Path | None = None, connections: int = 12) -> Engine:
+    """Return an engine for PostgreSQL with at most so many connections. Raises StoreError for another database.
+
+    Nothing waits for ever: not for a server that is gone, not for a lock, and no lock is held by a service that was
+    stopped in the middle of a transaction.
+    """
+    if url.get_backend_name() != "postgresql":
+        raise StoreError(f"the database is neither SQLite nor PostgreSQL but {url.get_backend_name()}")
+    settings = {"idle_in_transaction_session_timeout": IDLE_SECONDS * 1000, "lock_timeout": LOCK_SECONDS * 1000}
+    engine = sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        pool_size=max(1, connections // 3),
+        max_overflow=connections - max(1, connections // 3),
+        connect_args={
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15000,
+            "application_name": "orthanc-deid",
+            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        },
+        hide_parameters=True,
+    )
+    if password_file is not None:
+
+        @sa.event.listens_for(engine, "do_connect")
+        def give_password(_dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]) -> None:
+            parameters["password"] = password_file.read_text(encoding="utf-8").strip()
+
+    return engine
 
 
 def _sqlite_engine(url: sa.URL, busy_seconds: float) -> Engine:

@@ -251,11 +251,13 @@ def _not_sent(conn: Connection, rows: Sequence[Any]) -> None:
     if not rows:
         return
     _take_back(conn, rows)
+    # Within the EXISTS, the query of the UID is about the row that is updated only if it is told so.
+    its_sop = sa.select(ledger.c.out_sop).where(ledger.c.id == deliveries.c.ledger_id).correlate(deliveries)
     held = sa.exists().where(
         sent.c.project == deliveries.c.project,
         sent.c.destination == deliveries.c.destination,
         sent.c.digest == deliveries.c.sent_digest,
-        sent.c.out_sop == sa.select(ledger.c.out_sop).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery(),
+        sent.c.out_sop == its_sop.scalar_subquery(),
     )
     untouched = sa.update(deliveries).where(~held).values(sent_digest=None)
     update_in(conn, untouched, deliveries.c.id, [row.id for row in rows])
