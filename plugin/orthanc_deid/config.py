@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.tag import Tag
@@ -30,11 +30,21 @@ _TEXT_VRS = frozenset(
 )
 
 
-class Destination(NamedTuple):
+@dataclass(frozen=True)
+class Destination:
     """Where outputs go: an Orthanc peer by its name in OrthancPeers."""
 
     kind: Literal["peer"]
     name: str
+
+    @property
+    def key(self) -> str:
+        """The name that the ledger, the logs and the metrics give to it."""
+        return f"{self.kind}:{self.name}"
+
+    def public(self) -> dict[str, Any]:
+        """Return the settings as they are shown."""
+        return {"Peer": self.name}
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ class Project:
         return {
             "Profile": self.profile_path.name,
             "Match": {condition.name: [p.pattern for p in condition.patterns] for condition in self.match.conditions},
-            "Destinations": [{"Peer": destination.name} for destination in self.destinations],
+            "Destinations": [destination.public() for destination in self.destinations],
             "KeepResearchCopy": self.keep_research_copy,
             "KeepOriginal": self.keep_original,
             "Release": self.release,

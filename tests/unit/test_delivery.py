@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from orthanc_deid.orthanc import push
-from orthanc_deid.orthanc.push import Reply
 from orthanc_deid.pipeline import delivery
 from orthanc_deid.pipeline.delivery import DeliveryTasks
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.shared import Troubles
+from orthanc_deid.send.base import Reply
 from orthanc_deid.store.rows import Sent, ToSend
 
 
@@ -26,23 +24,35 @@ class Shared:
         self.troubles = Troubles()
         self.outbox = Outbox(folder)
         self.fresh = {7: "d" * 64}
-        self.orthanc = None
 
     def clock(self) -> float:
         return self.now
 
 
-class Peer:
+class Receiver:
     """Answers in turn."""
 
     def __init__(self, *replies: Reply) -> None:
         self.replies = list(replies)
         self.asked = 0
 
-    def __call__(self, client: Any, name: str, path: Path) -> tuple[Reply, bool]:
+    def send(self, path: Path, one: ToSend) -> tuple[Reply, bool]:
         self.asked += 1
-        assert name == "research"
         return (self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]), True
+
+    def alive(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+def tasks_for(shared: Shared, receiver: Receiver) -> DeliveryTasks:
+    def make(name: str) -> Receiver:
+        assert name == "peer:research"
+        return receiver
+
+    return DeliveryTasks(shared, None, make)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -75,17 +85,13 @@ def send(shared: Shared, tasks: DeliveryTasks, one: ToSend) -> Sent:
         (Reply.REFUSED, "never", "pending"),
     ],
 )
-def test_answers(shared: Shared, monkeypatch: pytest.MonkeyPatch, reply: Reply, history: str, state: str) -> None:
-    monkeypatch.setattr(push, "to_peer", Peer(reply))
-    assert send(shared, DeliveryTasks(shared, None), delivery_of(history=history)).state == state  # type: ignore[arg-type]
+def test_answers(shared: Shared, reply: Reply, history: str, state: str) -> None:
+    assert send(shared, tasks_for(shared, Receiver(reply)), delivery_of(history=history)).state == state
 
 
-def test_a_living_peer_that_refuses_is_asked_a_few_times_and_then_no_more(
-    shared: Shared, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    peer = Peer(Reply.REFUSED)
-    monkeypatch.setattr(push, "to_peer", peer)
-    tasks = DeliveryTasks(shared, None)  # type: ignore[arg-type]
+def test_a_living_peer_that_refuses_is_asked_a_few_times_and_then_no_more(shared: Shared) -> None:
+    peer = Receiver(Reply.REFUSED)
+    tasks = tasks_for(shared, peer)
     waits = []
     # Attempts in the ledger may be many, from days when nobody was there: they do not count.
     while (sent := send(shared, tasks, delivery_of(attempts=50 + peer.asked))).state == "pending":
@@ -96,12 +102,9 @@ def test_a_living_peer_that_refuses_is_asked_a_few_times_and_then_no_more(
     assert waits == sorted(waits)
 
 
-def test_a_peer_that_is_down_is_left_alone_longer_and_longer_but_never_given_up(
-    shared: Shared, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    peer = Peer(Reply.DOWN)
-    monkeypatch.setattr(push, "to_peer", peer)
-    tasks = DeliveryTasks(shared, None)  # type: ignore[arg-type]
+def test_a_peer_that_is_down_is_left_alone_longer_and_longer_but_never_given_up(shared: Shared) -> None:
+    peer = Receiver(Reply.DOWN)
+    tasks = tasks_for(shared, peer)
     days = shared.now + 5 * 86400
     waits = []
     while shared.now < days:
@@ -118,10 +121,9 @@ def test_a_peer_that_is_down_is_left_alone_longer_and_longer_but_never_given_up(
     assert tasks.down() == {} and not shared.troubles.show()
 
 
-def test_while_it_is_down_nobody_else_asks_it(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
-    peer = Peer(Reply.DOWN)
-    monkeypatch.setattr(push, "to_peer", peer)
-    tasks = DeliveryTasks(shared, None)  # type: ignore[arg-type]
+def test_while_it_is_down_nobody_else_asks_it(shared: Shared) -> None:
+    peer = Receiver(Reply.DOWN)
+    tasks = tasks_for(shared, peer)
     first = send(shared, tasks, delivery_of())
     others = [send(shared, tasks, delivery_of()) for _ in range(10)]
     assert peer.asked == 1

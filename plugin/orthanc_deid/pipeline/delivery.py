@@ -13,14 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from orthanc_deid import logs
-from orthanc_deid.orthanc import push
-from orthanc_deid.orthanc.client import OrthancError
-from orthanc_deid.orthanc.push import Reply
 from orthanc_deid.pipeline.recorder import Recorder
+from orthanc_deid.pipeline.senders import MakeSender
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import SERIES, Running
+from orthanc_deid.send.base import Reply, Sender
 from orthanc_deid.store import deliveries, knowledge, ledger
-from orthanc_deid.store.deliveries import LOCAL, Sent, ToSend
+from orthanc_deid.store.deliveries import Sent, ToSend
 
 log = logs.get(__name__)
 
@@ -38,10 +37,11 @@ DOWN_PAUSE = (1.0, 300.0)
 
 @dataclass
 class Destination:
-    """One destination as this service sees it: its connections, and since when and for how long it is left alone."""
+    """One destination as this service sees it: its sender, and since when and for how long it is left alone."""
 
     name: str
-    senders: ThreadPoolExecutor
+    sender: Sender
+    threads: ThreadPoolExecutor
     lock: threading.Lock = field(default_factory=threading.Lock)
     pause: float = 0.0
     down_until: float = 0.0
@@ -50,20 +50,20 @@ class Destination:
 class DeliveryTasks:
     """The body of the tasks of kind `delivery`."""
 
-    def __init__(self, shared: Shared, recorder: Recorder) -> None:
+    def __init__(self, shared: Shared, recorder: Recorder, make: MakeSender) -> None:
         self._shared = shared
         self._recorder = recorder
+        self._make = make
         self._lock = threading.Lock()
         self._destinations: dict[str, Destination] = {}
-        self._marked: set[str] = set()
         self._refusals: dict[int, int] = {}
 
     def destination(self, name: str) -> Destination:
         """Return the state of a destination."""
         with self._lock:
             if name not in self._destinations:
-                senders = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="send")
-                self._destinations[name] = Destination(name, senders)
+                threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="send")
+                self._destinations[name] = Destination(name, self._make(name), threads)
             return self._destinations[name]
 
     def down(self) -> dict[str, float]:
@@ -82,7 +82,8 @@ class DeliveryTasks:
         """Begin nothing new; what is on its way ends with its connection or its answer."""
         with self._lock:
             for destination in self._destinations.values():
-                destination.senders.shutdown(wait=False, cancel_futures=True)
+                destination.threads.shutdown(wait=False, cancel_futures=True)
+                destination.sender.close()
 
     def run(self, running: Running) -> None:
         """Send what is due of one study of one project to one destination."""
@@ -119,7 +120,7 @@ class DeliveryTasks:
             flight.on_their_way += len(claimed)
         for one in claimed:
             try:
-                destination.senders.submit(self._one, destination, one, flight.landed)
+                destination.threads.submit(self._one, destination, one, flight.landed)
             except RuntimeError:  # stopping: the claim is an orphan of this run, and requeued at the next start
                 return False
         return bool(claimed)
@@ -154,11 +155,7 @@ class DeliveryTasks:
                 self._shared.tasks.ask(SERIES, project, series_index)
             return None
         path = self._shared.outbox.path(one.ledger_id, one.out_digest)
-        if destination.name == LOCAL:
-            self._shared.stored_here[one.out_orthanc_id] = None
-            reply, left = push.store_copy(self._shared.orthanc, path, one.out_orthanc_id, one.out_digest), True
-        else:
-            reply, left = push.to_peer(self._shared.orthanc, destination.name.partition(":")[2], path)
+        reply, left = destination.sender.send(path, one)
         return self._judge(destination, one, reply, left)
 
     def _judge(self, destination: Destination, one: ToSend, reply: Reply, left: bool) -> Sent:
@@ -168,8 +165,6 @@ class DeliveryTasks:
             return Sent(one.id, "pending", reply.value, until, left=left)
         self._is_up(destination)
         if reply is Reply.STORED or (reply is Reply.ALREADY and one.history == "same"):
-            if destination.name == LOCAL:
-                self._mark(one)
             return Sent(one.id, "confirmed")
         if reply is Reply.ALREADY:
             log.warning("a destination holds other content under an output's UIDs", destination=destination.name)
@@ -197,24 +192,6 @@ class DeliveryTasks:
             destination.pause = destination.down_until = 0.0
         if self._shared.troubles.clear(destination.name):
             log.info("a destination answers again", destination=destination.name)
-
-    def _mark(self, one: ToSend) -> None:
-        """Mark the study and the series of a research copy, once per run of the service."""
-        with self._lock:
-            if one.out_series in self._marked:
-                return
-            self._marked.add(one.out_series)
-        with self._shared.store.read() as conn:
-            row = ledger.get(conn, one.ledger_id)
-        if row is None or not row.out_patient:
-            return
-        study, series, _ = push.orthanc_ids(row.out_patient, one.out_study, one.out_series, one.out_sop)
-        try:
-            for level, orthanc_id in (("studies", study), ("series", series)):
-                push.mark_copy(self._shared.orthanc, level, orthanc_id, one.project)
-        except OrthancError:
-            with self._lock:
-                self._marked.discard(one.out_series)
 
 
 class _Flight:

@@ -185,12 +185,12 @@ class Recorder:
             expected.add_many(conn, project, [(output.orthanc_id, output.digest) for _, output in ready], now)
             deliveries.add(conn, ids, LOCAL, now)
             tasks.update((project, LOCAL, study) for study in studies)
-        peers = self._shared.peers(project)
+        destinations = self._shared.destinations(project)
         # What was released before and had to be made again goes on its way again: nobody has to say so twice.
         free = ids if settings.release == "instance" else sorted(deliveries.begun(conn, ids))
         if free:
-            ledger.release_rows(conn, free, peers, now)
-            tasks.update((project, peer, study) for peer in peers for study in studies)
+            ledger.release_rows(conn, free, destinations, now)
+            tasks.update((project, name, study) for name in destinations for study in studies)
 
 
 def outcome(done: Done) -> Outcome:

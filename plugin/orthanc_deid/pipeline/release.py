@@ -62,7 +62,9 @@ class Keeper:
         with self._shared.store.begin() as conn:
             if studies.row(conn, project, out_study) is None:
                 return False
-            released = studies.release_out(conn, project, out_study, self._shared.peers(project), self._shared.clock())
+            released = studies.release_out(
+                conn, project, out_study, self._shared.destinations(project), self._shared.clock()
+            )
         log.info("a study was released by hand", project=project, count=len(released))
         self._wake.set()
         return True
@@ -109,7 +111,7 @@ class Keeper:
                     self._shared.renew(again)
                     continue
                 with self._shared.store.begin() as conn:
-                    released = studies.release(conn, name, study.study_index, self._shared.peers(name), now)
+                    released = studies.release(conn, name, study.study_index, self._shared.destinations(name), now)
                 log.info("a study was released", project=name, count=len(released))
 
     def _start_due(self) -> None:

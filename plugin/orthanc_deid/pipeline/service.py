@@ -27,6 +27,7 @@ from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.pool import Pool, Work
 from orthanc_deid.pipeline.recorder import Recorder
 from orthanc_deid.pipeline.release import Keeper
+from orthanc_deid.pipeline.senders import maker
 from orthanc_deid.pipeline.series import SeriesTasks
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import DELIVERY, SERIES, Tasks
@@ -65,7 +66,7 @@ class Service:
         self._pool = Pool(config.workers, self._setup(), self._known)
         self._intake = Intake(self._shared)
         self._series = SeriesTasks(self._shared, self._pool, self._recorder, self._intake.look_again)
-        self._deliveries = DeliveryTasks(self._shared, self._recorder)
+        self._deliveries = DeliveryTasks(self._shared, self._recorder, maker(self._shared))
         self._keeper = Keeper(self._shared, self._deliveries.resting)
         self._tasks = Tasks(
             config.data_directory / "dbos.sqlite3",

@@ -15,7 +15,7 @@ from orthanc_deid.identity.vault import Vault
 from orthanc_deid.orthanc.client import OrthancClient
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.tasks import SERIES
-from orthanc_deid.store import Store, deliveries
+from orthanc_deid.store import Store
 
 if TYPE_CHECKING:
     from orthanc_deid.pipeline.tasks import Tasks
@@ -94,6 +94,6 @@ class Shared:
         if again:
             log.info("outputs are made anew, with what has been learnt of their subjects", count=len(again))
 
-    def peers(self, project: str) -> list[str]:
+    def destinations(self, project: str) -> list[str]:
         """Return the names that the ledger gives to a project's destinations outside of this Orthanc."""
-        return [deliveries.peer(destination.name) for destination in self.project(project).destinations]
+        return [destination.key for destination in self.project(project).destinations]

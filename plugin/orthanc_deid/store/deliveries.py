@@ -57,7 +57,7 @@ _due_of_all = (
         deliveries.c.ledger_id,
         deliveries.c.attempts,
         deliveries.c.sent_digest,
-        *(ledger.c[name] for name in ("out_study", "out_series", "out_sop", "out_orthanc_id")),
+        *(ledger.c[name] for name in ("out_patient", "out_study", "out_series", "out_sop", "out_orthanc_id")),
         *(ledger.c[name] for name in ("out_digest", "out_size")),
     )
     .join(ledger, ledger.c.id == deliveries.c.ledger_id)
@@ -170,6 +170,7 @@ def claim(
             out_size=row.out_size,
             attempts=row.attempts + 1,
             history=_compare(history[row.out_sop], row.out_digest),
+            out_patient=row.out_patient or "",
         )
         for row in rows
     ]

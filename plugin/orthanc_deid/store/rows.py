@@ -221,6 +221,7 @@ class ToSend:
     out_size: int
     attempts: int
     history: str
+    out_patient: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Where outputs go: one module per kind of receiver, all behind the same small protocol."""

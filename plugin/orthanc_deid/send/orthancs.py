@@ -1,0 +1,76 @@
+"""Orthancs as receivers: a peer, through Orthanc's own settings, and this Orthanc itself for the research copies."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from orthanc_deid.orthanc import push
+from orthanc_deid.orthanc.client import Failed, NotFound, OrthancClient, OrthancError
+from orthanc_deid.send.base import Reply, ToSend
+
+
+class PeerSender:
+    """Sends to a peer of OrthancPeers."""
+
+    def __init__(self, orthanc: OrthancClient, name: str) -> None:
+        self._orthanc = orthanc
+        self._name = name
+
+    def send(self, path: Path, one: ToSend) -> tuple[Reply, bool]:
+        """Send one file."""
+        return push.to_peer(self._orthanc, self._name, path)
+
+    def alive(self) -> bool:
+        """Whether the peer answers, with the credentials that are configured for it."""
+        try:
+            return push.alive(self._orthanc, self._name)
+        except (NotFound, OrthancError):
+            return False
+
+    def close(self) -> None:
+        """The connections are the client's."""
+
+
+class CopySender:
+    """Stores research copies in this Orthanc, and marks their studies and series with the project's name."""
+
+    def __init__(self, orthanc: OrthancClient, stored_here: dict[str, None]) -> None:
+        """`stored_here` is told of each copy before it is stored, so that the intake knows it for our own."""
+        self._orthanc = orthanc
+        self._stored_here = stored_here
+        self._lock = threading.Lock()
+        self._marked: set[str] = set()
+
+    def send(self, path: Path, one: ToSend) -> tuple[Reply, bool]:
+        """Store one copy; bytes that stand under its id already are compared, and replaced where they differ."""
+        self._stored_here[one.out_orthanc_id] = None
+        reply = push.store_copy(self._orthanc, path, one.out_orthanc_id, one.out_digest)
+        if reply is Reply.STORED:
+            self._mark(one)
+        return reply, True
+
+    def _mark(self, one: ToSend) -> None:
+        """Mark the study and the series of a copy, once per run of the service."""
+        with self._lock:
+            if one.out_series in self._marked:
+                return
+            self._marked.add(one.out_series)
+        study, series, _ = push.orthanc_ids(one.out_patient, one.out_study, one.out_series, one.out_sop)
+        try:
+            for level, orthanc_id in (("studies", study), ("series", series)):
+                push.mark_copy(self._orthanc, level, orthanc_id, one.project)
+        except OrthancError:  # the next copy of the series tries again
+            with self._lock:
+                self._marked.discard(one.out_series)
+
+    def alive(self) -> bool:
+        """Whether Orthanc answers."""
+        try:
+            self._orthanc.system()
+        except (Failed, OrthancError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """The connections are the client's."""
