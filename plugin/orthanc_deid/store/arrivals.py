@@ -13,9 +13,12 @@ from orthanc_deid.store.rows import (
     CANCELLED,
     GONE,
     LOCAL,
+    ORTHANC,
     QUARANTINED,
     QUEUED,
     REJECTED,
+    SPENT,
+    SPOOL,
     SUPERSEDED,
     Added,
     NewSource,
@@ -33,6 +36,7 @@ _versions = sa.select(
     ledger.c.study_index,
     ledger.c.state,
     ledger.c.reason,
+    ledger.c.spool,
 ).where(ledger.c.project == sa.bindparam("of_project"), ledger.c.source_index.in_(EACH))
 _may_have_left = sa.select(deliveries.c.ledger_id).where(
     deliveries.c.ledger_id.in_(EACH), deliveries.c.destination != LOCAL, deliveries.c.sent_digest.is_not(None)
@@ -86,13 +90,19 @@ def _add(
     supersede: set[int] = set()
     hold: set[int] = set()
     stored: list[dict[str, Any]] = []
+    held_by: list[dict[str, Any]] = []
     for source in sources:
         key = (source.instance.index, source.digest)
         versions = rows[source.instance.index]
         row = versions.get(source.digest)
         if row is not None and source.version and row.source_version != source.version:
             stored.append({"row_id": row.id, "version": source.version})
-        if key in insert or (row is not None and not _wanted_again(row, again)):
+        if key in insert:
+            continue
+        revived = row is not None and _wanted_again(row, again)
+        if row is not None and (revived or (source.spool and row.spool is None and row.state not in SPENT)):
+            held_by.append({"row_id": row.id, "who": SPOOL if source.spool else ORTHANC, "name": source.spool})
+        if row is not None and not revived:
             continue
         others = [
             other for digest, other in versions.items() if digest != source.digest and other.state not in _NO_MORE
@@ -107,6 +117,9 @@ def _add(
     if stored:
         same = sa.update(ledger).where(ledger.c.id == sa.bindparam("row_id"))
         conn.execute(same.values(source_version=sa.bindparam("version")), stored)
+    if held_by:
+        theirs = sa.update(ledger).where(ledger.c.id == sa.bindparam("row_id"))
+        conn.execute(theirs.values(origin=sa.bindparam("who"), spool=sa.bindparam("name")), held_by)
     _replace(conn, supersede, now)
     statement = sa.update(ledger).values(
         state=QUEUED, reason=None, tag=None, findings=None, attempt=0, owner=None, job_id=job_id, push=push, updated=now
@@ -152,6 +165,8 @@ def _row(project: str, source: NewSource, now: float, job_id: str | None, push: 
         "source_digest": source.digest,
         "source_version": source.version or None,
         "source_sealed": source.instance.sealed,
+        "origin": SPOOL if source.spool else ORTHANC,
+        "spool": source.spool,
         "series_index": source.series.index,
         "series_sealed": source.series.sealed,
         "study_index": source.study.index,

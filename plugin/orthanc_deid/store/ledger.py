@@ -53,6 +53,7 @@ from orthanc_deid.store.rows import (
     EXCLUDED,
     GONE,
     LOCAL,
+    ORTHANC,
     PAUSED,
     PENDING,
     QUARANTINED,
@@ -116,6 +117,8 @@ _take = (
         ledger.c.attempt,
         ledger.c.job_id,
         ledger.c.push,
+        ledger.c.origin,
+        ledger.c.spool,
     )
 )
 _working = sa.select(ledger.c.id, ledger.c.source_index, ledger.c.study_index, ledger.c.out_digest).where(
@@ -315,7 +318,9 @@ def settle(conn: Connection, ids: Iterable[int], now: float) -> list[int]:
 # queued | working | paused → source-lost
 def mark_lost(conn: Connection, project: str, instance_indexes: Iterable[str], now: float) -> int:
     """Note that sources are gone from Orthanc before their outcome. What has an output goes on without them."""
-    statement = sa.update(ledger).where(ledger.c.project == project, ledger.c.state.in_(UNFINISHED))
+    statement = sa.update(ledger).where(
+        ledger.c.project == project, ledger.c.state.in_(UNFINISHED), ledger.c.origin == ORTHANC
+    )
     values = {"state": SOURCE_LOST, "reason": SOURCE_LOST, "owner": None, "updated": now}
     return update_in(conn, statement.values(**values), ledger.c.source_index, instance_indexes)
 

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from orthanc_deid.store.rows import (
     CONFIRMED,
     CONFLICT,
+    ORTHANC,
     QUARANTINED,
     QUEUED,
     READY,
@@ -76,9 +77,10 @@ def backlog(conn: Connection, project: str | None = None) -> list[Backlog]:
 
 
 def unfinished(conn: Connection, project: str | None = None, after_id: int = 0, limit: int = 1000) -> list[Unfinished]:
-    """Return rows whose source is still needed, in pages by id."""
+    """Return rows whose source is still needed of Orthanc, in pages by id."""
     query = _of(sa.select(ledger.c.id, ledger.c.source_sealed, ledger.c.state), project)
-    query = query.where(ledger.c.state.in_(UNFINISHED), ledger.c.id > after_id).order_by(ledger.c.id).limit(limit)
+    query = query.where(ledger.c.state.in_(UNFINISHED), ledger.c.id > after_id, ledger.c.origin == ORTHANC)
+    query = query.order_by(ledger.c.id).limit(limit)
     return [Unfinished(*row) for row in conn.execute(query)]
 
 

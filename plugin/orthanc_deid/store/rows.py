@@ -17,6 +17,9 @@ QUEUED, WORKING, PAUSED, READY, RELEASED = "queued", "working", "paused", "ready
 CONFIRMED, QUARANTINED, REJECTED, REFUSED, CONFLICT = "confirmed", "quarantined", "rejected", "refused", "conflict"
 SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED = "source-lost", "excluded", "cancelled", "superseded"
 
+ORTHANC, SPOOL = "orthanc", "spool"
+"""Who has the bytes of a source: Orthanc's storage, or the spool of gateway mode."""
+
 UNFINISHED = frozenset({QUEUED, WORKING, PAUSED})
 """States before an outcome: the source is still needed."""
 GONE = frozenset({SUPERSEDED, SOURCE_LOST})
@@ -25,6 +28,8 @@ TERMINAL = frozenset(
     {CONFIRMED, QUARANTINED, REJECTED, REFUSED, CONFLICT, SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED}
 )
 """States that nothing but a person, a job or new content changes."""
+SPENT = frozenset({CONFIRMED, REJECTED, SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED})
+"""States after which a source that waits in the spool is not needed any more."""
 STATES = UNFINISHED | {READY, RELEASED} | TERMINAL
 """All states of a row of the ledger; ledger.py says how one leads to the next."""
 
@@ -45,6 +50,8 @@ class NewSource:
     study: Ref
     digest: str
     version: str = ""
+    spool: str | None = None
+    """Name of the file in the spool that is the source; none: Orthanc has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,8 @@ class Work:
     attempt: int
     job_id: str | None
     push: bool
+    origin: str
+    spool: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +151,8 @@ class LedgerRow:
     source_digest: str
     source_version: str | None
     source_sealed: bytes
+    origin: str
+    spool: str | None
     series_index: str
     series_sealed: bytes
     study_index: str

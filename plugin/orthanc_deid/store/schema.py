@@ -19,6 +19,9 @@ metadata = sa.MetaData(naming_convention=NAMES)
 LATE = "late IS NOT NULL"
 """Few rows are late, and they are counted often: only they are in the index."""
 
+SPOOLED = "spool IS NOT NULL"
+"""So are those whose original waits in the spool."""
+
 # On SQLite only a column of type INTEGER becomes the row id; on PostgreSQL ids outgrow 32 bits.
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -86,6 +89,8 @@ ledger = sa.Table(
     sa.Column("source_digest", sa.String(64), nullable=False),  # of the bytes, as Orthanc tells it
     sa.Column("source_version", sa.String(16)),  # of the stored file, random: another one may hold other bytes
     sa.Column("source_sealed", sa.LargeBinary, nullable=False),
+    sa.Column("origin", sa.String(8), nullable=False, server_default="orthanc"),  # orthanc | spool: who has the bytes
+    sa.Column("spool", sa.String(32)),  # name of the file in the spool, random; none once it is not needed any more
     sa.Column("series_index", sa.String(32), nullable=False),  # of Orthanc's series id
     sa.Column("series_sealed", sa.LargeBinary, nullable=False),
     sa.Column("study_index", sa.String(32), nullable=False),  # of the Study Instance UID
@@ -118,6 +123,8 @@ ledger = sa.Table(
     sa.Index(None, "project", "subject_index"),
     sa.Index(None, "state", "id"),
     sa.Index(None, "job_id"),
+    sa.Index("ix_ledger_spool", "spool", sqlite_where=sa.text(SPOOLED), postgresql_where=sa.text(SPOOLED)),
+    sa.Index("ix_ledger_spool_state", "state", sqlite_where=sa.text(SPOOLED), postgresql_where=sa.text(SPOOLED)),
     sa.Index("ix_ledger_late", "project", sqlite_where=sa.text(LATE), postgresql_where=sa.text(LATE)),
 )
 

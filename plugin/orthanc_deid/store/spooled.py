@@ -1,0 +1,55 @@
+"""Which files of the spool the ledger still needs. A file may be the source of rows of several projects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from orthanc_deid.store.rows import SPENT
+from orthanc_deid.store.schema import SPOOLED, ledger
+from orthanc_deid.store.sql import EACH, change, rows_of
+
+_in_the_spool = sa.text(f"ledger.{SPOOLED}")  # as the partial indexes say it
+_other = ledger.alias()
+_done = (
+    sa.select(ledger.c.spool)
+    .where(_in_the_spool, ledger.c.state.in_(sorted(SPENT)))
+    .where(~sa.exists().where(_other.c.spool == ledger.c.spool, _other.c.state.not_in(sorted(SPENT))))
+    .distinct()
+    .limit(sa.bindparam("most"))
+)
+_named = sa.select(ledger.c.spool).where(_in_the_spool, ledger.c.spool.in_(EACH)).distinct()
+_forget = sa.update(ledger).where(_in_the_spool, ledger.c.spool.in_(EACH)).values(spool=None)
+_contents = sa.select(ledger.c.source_digest).where(
+    ledger.c.project == sa.bindparam("of_project"), ledger.c.source_index.in_(EACH)
+)
+
+
+def done(conn: Connection, limit: int) -> list[str]:
+    """Return files that no row needs any more: each of their rows has its outcome, for good."""
+    return [row.spool for row in conn.execute(_done, {"most": limit})]
+
+
+def named(conn: Connection, names: Iterable[str]) -> set[str]:
+    """Return which of these files are the source of a row."""
+    return {row.spool for row in rows_of(conn, _named, names)}
+
+
+def forget(conn: Connection, names: Iterable[str]) -> int:
+    """Note that these files are gone."""
+    return change(conn, _forget, names)
+
+
+def knows(conn: Connection, project: str, instance_index: str, digest: str) -> bool:
+    """Whether the ledger has a row for this content of a source."""
+    rows: list[Any] = rows_of(conn, _contents, [instance_index], of_project=project)
+    return any(row.source_digest == digest for row in rows)
+
+
+def counts(conn: Connection) -> dict[str, int]:
+    """Return how many rows whose source is in the spool there are by state."""
+    query = sa.select(ledger.c.state, sa.func.count()).where(_in_the_spool).group_by(ledger.c.state)
+    return {row[0]: int(row[1]) for row in conn.execute(query)}
