@@ -55,6 +55,16 @@ def test_an_id_is_found_however_it_is_parted(text: str) -> None:
     assert hit(known(("id", "00123456")), text)
 
 
+@pytest.mark.parametrize("text", ["17 Qzelm Lane", "lives at Qzelm Lane 17", "15 QZELM LANE", "Qzelm Lane"])
+def test_a_street_is_found_whatever_its_house_number(text: str) -> None:
+    assert hit(known(("phrase", "17 Qzelm Lane")), text)
+
+
+@pytest.mark.parametrize("text", ["Radiology", "radiology 4", "Lane 17", "17"])
+def test_a_single_word_before_a_number_is_no_street(text: str) -> None:
+    assert not hit(known(("phrase", "Radiology 3"), ("phrase", "17 Qzelm Lane")), text)
+
+
 def test_a_short_id_counts_as_a_whole_word_only() -> None:
     short = known(("id", "123"))
     assert hit(short, "patient 123")

@@ -43,6 +43,7 @@ _MONTHS = [
     "december",
 ]
 _NUMERIC = frozenset({"DS", "IS"})
+_HOUSE = re.compile(r"^\d+[a-z]?[\s,]+|[\s,]+\d+[a-z]?$")
 CONTENT_DATES = frozenset({0x0040A120, 0x0040A121})
 """DateTime and Date of content items: dates of whatever their concept says, which may be one that nobody knows."""
 
@@ -346,8 +347,12 @@ def _parts(kind: str, text: str) -> Iterator[str]:
             yield stripped
     elif kind == "phrase":
         for line in re.split(r"[\r\n^]+", text):
-            if len(line.strip()) >= _LONG:
-                yield line.strip()
+            line = line.strip()
+            if len(line) >= _LONG:
+                yield line
+            street = _HOUSE.sub("", line)
+            if street != line and len(street) >= _LONG and len(street.split()) > 1:
+                yield street  # with another house number, or with the number on its other side
 
 
 def _plain_letters(text: str) -> Iterator[str]:
