@@ -78,6 +78,13 @@ class DeliveryTasks:
         with self._lock:
             return [one.name for one in self._destinations.values() if one.down_until > now]
 
+    def clock_was_set(self, by: float) -> None:
+        """Leave destinations alone for as long as was meant, by the clock that was set by so many seconds."""
+        with self._lock:
+            for destination in self._destinations.values():
+                with destination.lock:
+                    destination.down_until += by if destination.down_until else 0.0
+
     def stop(self) -> None:
         """Begin nothing new; what is on its way ends with its connection or its answer."""
         with self._lock:

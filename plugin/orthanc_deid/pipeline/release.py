@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable
 from sqlalchemy.exc import SQLAlchemyError
 
 from orthanc_deid import logs
+from orthanc_deid.pipeline.clock import Clock
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import DELIVERY, SERIES
-from orthanc_deid.store import deliveries, knowledge, ledger, studies
+from orthanc_deid.store import deliveries, knowledge, ledger, studies, waits
 
 log = logs.get(__name__)
 
@@ -34,10 +35,17 @@ TIDY_SECONDS = 900.0
 class Keeper:
     """One thread that releases studies and starts tasks for what is due."""
 
-    def __init__(self, shared: Shared, resting: Callable[[], Iterable[str]]) -> None:
-        """`resting` names the destinations that are down, and left alone for the moment."""
+    def __init__(
+        self,
+        shared: Shared,
+        resting: Callable[[], Iterable[str]],
+        clock_was_set: Callable[[float], None] = lambda by: None,
+    ) -> None:
+        """`resting` names the destinations that are down, and left alone for the moment; `clock_was_set` is told by how
+        many seconds the clock was set."""
         self._shared = shared
         self._resting = resting
+        self._clock_was_set = clock_was_set
         self._wake = threading.Event()
         self._backlog_at = self._tidy_at = 0.0
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -78,6 +86,7 @@ class Keeper:
         while not self._shared.stopping.is_set():
             began = time.monotonic()
             try:
+                self._follow_the_clock()
                 self._release_due()
                 self._start_due()
                 if time.monotonic() >= self._tidy_at:
@@ -95,6 +104,18 @@ class Keeper:
             # Looking costs a share of the time only, however much waits.
             self._wake.wait(max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - began)))
             self._wake.clear()
+
+    def _follow_the_clock(self) -> None:
+        """Move what waits along when somebody has set the machine's clock."""
+        clock = self._shared.clock
+        if not isinstance(clock, Clock) or not (by := clock.jump()):
+            return
+        longest = max((project.quiet_seconds for project in self._shared.config.projects.values()), default=0.0)
+        with self._shared.store.begin() as conn:
+            waits.shift(conn, by, clock() + by, longest)
+        clock.follow(by)
+        self._clock_was_set(by)
+        log.warning("the machine's clock was set: what waits was moved along", seconds=round(by))
 
     def _release_due(self) -> None:
         now = self._shared.clock()

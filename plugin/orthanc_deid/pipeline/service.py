@@ -32,7 +32,7 @@ from orthanc_deid.pipeline.series import SeriesTasks
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import DELIVERY, SERIES, Tasks
 from orthanc_deid.pipeline.worker import Chunk, Done, Item, ProjectSetup, Setup
-from orthanc_deid.store import Store, deliveries, expected, knowledge, ledger, projects
+from orthanc_deid.store import Store, deliveries, expected, knowledge, ledger, projects, waits
 
 log = logs.get(__name__)
 
@@ -67,7 +67,7 @@ class Service:
         self._intake = Intake(self._shared)
         self._series = SeriesTasks(self._shared, self._pool, self._recorder, self._intake.look_again)
         self._deliveries = DeliveryTasks(self._shared, self._recorder, maker(self._shared))
-        self._keeper = Keeper(self._shared, self._deliveries.resting)
+        self._keeper = Keeper(self._shared, self._deliveries.resting, self._deliveries.clock_was_set)
         self._tasks = Tasks(
             config.data_directory / "dbos.sqlite3",
             {SERIES: self._series.run, DELIVERY: self._deliveries.run},
@@ -110,7 +110,7 @@ class Service:
         self._tasks.stop(left(0.5))
         self._recorder.stop(left(1.0))
         with self.store.begin() as conn:
-            ledger.requeue_orphans(conn, time.time(), owner=self._shared.owner)
+            ledger.requeue_orphans(conn, self._shared.clock(), owner=self._shared.owner)
         self.orthanc.close()
         if self._lock is not None:
             self._lock.close()
@@ -134,10 +134,11 @@ class Service:
 
     def _resume(self) -> None:
         """Give back what a dead run had in hand, and clear the outbox of what nobody needs."""
-        now = time.time()
+        now = self._shared.clock()
         with self.store.begin() as conn:
             rows = ledger.requeue_orphans(conn, now)
             sends = deliveries.requeue_orphans(conn, now)
+            ahead = waits.bound(conn, now)
         needed: dict[int, str] = {}
         with self.store.read() as conn:
             for row, digest in ledger.live_outputs(conn):
@@ -147,6 +148,8 @@ class Service:
                 path.unlink(missing_ok=True)
         if rows or sends:
             log.info("work of a former run is resumed", count=rows, total=sends)
+        if ahead:
+            log.warning("the clock went back while the service was down: what waited for it is due", count=ahead)
 
     # What others ask for
 
@@ -183,8 +186,8 @@ class Service:
     def retry(self, ledger_id: int) -> bool:
         """Do a held instance again, or offer again what a destination did not take; False when there is neither."""
         with self.store.begin() as conn:
-            again = ledger.retry(conn, [ledger_id], time.time())
-            offered = 0 if again else deliveries.resend(conn, [ledger_id], time.time())
+            again = ledger.retry(conn, [ledger_id], self._shared.clock())
+            offered = 0 if again else deliveries.resend(conn, [ledger_id], self._shared.clock())
         for _, project, series_index in again:
             self._tasks.ask(SERIES, project, series_index)
         if offered:
@@ -194,7 +197,7 @@ class Service:
     def exclude(self, ledger_id: int) -> bool:
         """Leave an instance out for good; False when there is none of this number that can be."""
         with self.store.begin() as conn:
-            done = ledger.exclude(conn, [ledger_id], time.time())
+            done = ledger.exclude(conn, [ledger_id], self._shared.clock())
         self._keeper.nudge()
         return bool(done)
 
