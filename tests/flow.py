@@ -20,6 +20,7 @@ from orthanc_deid.core.source import Source
 from orthanc_deid.identity.keys import MasterKey
 from orthanc_deid.identity.subjects import make_subject
 from orthanc_deid.orthanc.push import orthanc_ids
+from orthanc_deid.store.compact import unpack
 from orthanc_deid.store.rows import TERMINAL
 
 from tests import builders
@@ -94,7 +95,8 @@ def query(clinical: Orthanc, sql: str) -> list[tuple[object, ...]]:
 def ledger(clinical: Orthanc) -> list[Row]:
     """All rows of the ledger."""
     columns = "project, state, reason, out_orthanc_id, out_digest, out_patient, out_study"
-    return [Row(*row) for row in query(clinical, f"SELECT {columns} FROM ledger ORDER BY id")]  # type: ignore[arg-type]
+    rows = query(clinical, f"SELECT {columns} FROM ledger ORDER BY id")
+    return [Row(*(unpack(value) if isinstance(value, bytes) else value for value in row)) for row in rows]  # type: ignore[arg-type]
 
 
 def settled(clinical: Orthanc, number: int, seconds: float = 90, also: Iterable[str] = ()) -> list[Row]:

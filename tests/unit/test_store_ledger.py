@@ -309,7 +309,7 @@ def test_two_sources_cannot_have_one_output(conn: Any) -> None:
 
 
 def test_lists_and_numbers(conn: Any) -> None:
-    ids = make_released(conn, "a", "b", destinations=[])
+    make_released(conn, "a", "b", destinations=[])
     held = add(conn, *(f"h{number}" for number in range(5)), now=150.0)
     claim(conn)
     finish(conn, *(Outcome(row.id, "quarantined", reason="pixels-not-cleaned") for row in held[:4]))
@@ -327,9 +327,8 @@ def test_lists_and_numbers(conn: Any) -> None:
     assert ledger.oldest_unfinished(conn) == 160.0
     assert ledger.oldest_unfinished(conn, "brain") is None
     assert ledger.confirmed_since(conn, PROJECT, 100.0) == 2
-    assert ledger.confirmed_since(conn, PROJECT, 100.5) == 0
+    assert ledger.confirmed_since(conn, PROJECT, 160.0) == 0
     assert [item.id for item in ledger.unfinished(conn, PROJECT)] == [waiting[0].id]
-    assert ledger.finished_outputs(conn) == [(ids[0], output("a").digest), (ids[1], output("b").digest)]
     assert list(ledger.live_outputs(conn)) == []
     known = ledger.known_sources(conn, PROJECT, [VAULT.index("instance", name) for name in ("a", "w", "z")])
     assert {rows[0].state for rows in known.values()} == {"confirmed", "queued"}
@@ -343,7 +342,6 @@ def test_files_of_the_outbox_that_must_exist(conn: Any) -> None:
         (ready_ids[0], output("a").digest),
         (released[0], output("b").digest),
     ]
-    assert ledger.finished_outputs(conn) == []
 
 
 def test_a_failed_transaction_leaves_nothing(store: Store) -> None:

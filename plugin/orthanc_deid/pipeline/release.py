@@ -18,7 +18,7 @@ from orthanc_deid import logs
 from orthanc_deid.pipeline.clock import Clock
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import DELIVERY, SERIES
-from orthanc_deid.store import deliveries, knowledge, ledger, studies, waits
+from orthanc_deid.store import counting, deliveries, knowledge, ledger, studies, waits
 
 log = logs.get(__name__)
 
@@ -92,6 +92,8 @@ class Keeper:
                 if time.monotonic() >= self._tidy_at:
                     self._tidy_at = time.monotonic() + TIDY_SECONDS
                     self._shared.tasks.tidy()
+                    with self._shared.store.begin() as conn:
+                        counting.tidy(conn, self._shared.clock())
                 self._shared.troubles.clear("keeper")
             except (SQLAlchemyError, OSError) as error:
                 if self._shared.troubles.note("keeper", type(error).__name__):

@@ -168,7 +168,6 @@ def _row(project: str, source: NewSource, now: float, job_id: str | None, push: 
         "origin": SPOOL if source.spool else ORTHANC,
         "spool": source.spool,
         "series_index": source.series.index,
-        "series_sealed": source.series.sealed,
         "study_index": source.study.index,
         "state": QUARANTINED if held else QUEUED,
         "reason": SOURCE_CHANGED if held else None,

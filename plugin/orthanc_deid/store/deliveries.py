@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from orthanc_deid.store import counting
 from orthanc_deid.store.knowledge import CURRENT
 from orthanc_deid.store.ledger import deliver, settle
 from orthanc_deid.store.rows import (
@@ -33,7 +34,7 @@ from orthanc_deid.store.rows import (
     Sent,
     ToSend,
 )
-from orthanc_deid.store.schema import deliveries, ledger, sent
+from orthanc_deid.store.schema import among, deliveries, ledger, sent
 from orthanc_deid.store.sql import EACH, change, insert_for, rows_of, select_in, update_in
 
 __all__ = [
@@ -62,7 +63,7 @@ _due_of_all = (
     )
     .join(ledger, ledger.c.id == deliveries.c.ledger_id)
     .where(deliveries.c.project == sa.bindparam("of_project"), deliveries.c.destination == sa.bindparam("to"))
-    .where(deliveries.c.state == PENDING, deliveries.c.next_try <= sa.bindparam("now"), _open, CURRENT)
+    .where(among(deliveries.c.state, PENDING), deliveries.c.next_try <= sa.bindparam("now"), _open, CURRENT)
     .order_by(deliveries.c.id)
     .limit(sa.bindparam("most"))
     .with_for_update(of=deliveries, skip_locked=True)
@@ -275,7 +276,7 @@ def _take_back(conn: Connection, rows: Sequence[Any]) -> None:
 # sending → pending
 def requeue_orphans(conn: Connection, now: float, *, owner: str | None = None, destination: str | None = None) -> int:
     """Put deliveries back whose sender is gone. The attempt stays written down: the bytes may have arrived."""
-    statement = sa.update(deliveries).where(deliveries.c.state == SENDING)
+    statement = sa.update(deliveries).where(among(deliveries.c.state, SENDING))
     if owner is not None:
         statement = statement.where(deliveries.c.owner == owner)
     if destination is not None:
@@ -299,7 +300,7 @@ def resend(conn: Connection, ledger_ids: Iterable[int], now: float) -> int:
 def postpone(conn: Connection, destination: str, until: float, now: float) -> int:
     """Let everything for a destination that is down wait until a time."""
     statement = sa.update(deliveries).where(
-        deliveries.c.destination == destination, deliveries.c.state == PENDING, deliveries.c.next_try < until
+        deliveries.c.destination == destination, among(deliveries.c.state, PENDING), deliveries.c.next_try < until
     )
     return conn.execute(statement.values(next_try=until, updated=now)).rowcount
 
@@ -324,7 +325,7 @@ def due(conn: Connection, now: float, resting: Iterable[str] = ()) -> list[Due]:
     query = (
         sa.select(*columns, sa.func.count())
         .join(ledger, ledger.c.id == deliveries.c.ledger_id)
-        .where(deliveries.c.state == PENDING, deliveries.c.next_try <= now, _open)
+        .where(among(deliveries.c.state, PENDING), deliveries.c.next_try <= now, _open)
         .where(deliveries.c.destination.not_in(list(resting)))
         .group_by(*columns)
         .order_by(sa.func.min(deliveries.c.id))
@@ -335,21 +336,16 @@ def due(conn: Connection, now: float, resting: Iterable[str] = ()) -> list[Due]:
 def next_due(conn: Connection, now: float) -> float | None:
     """Return when the next waiting delivery can be tried (`now` where one can already), None where none waits."""
     query = (
-        sa.select(sa.func.min(deliveries.c.next_try))
+        sa.select(deliveries.c.next_try)
         .join(ledger, ledger.c.id == deliveries.c.ledger_id)
-        .where(deliveries.c.state == PENDING, _open)
+        .where(among(deliveries.c.state, PENDING), _open)
+        .order_by(deliveries.c.next_try)
+        .limit(1)
     )
-    first = conn.execute(query).scalar_one()
+    first = conn.execute(query).scalar_one_or_none()
     return None if first is None else max(float(first), now)
 
 
 def counts(conn: Connection, project: str | None = None) -> dict[str, dict[str, dict[str, int]]]:
     """Return project → destination → state → number of deliveries."""
-    columns = (deliveries.c.project, deliveries.c.destination, deliveries.c.state)
-    query = sa.select(*columns, sa.func.count()).group_by(*columns)
-    if project is not None:
-        query = query.where(deliveries.c.project == project)
-    nested: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
-    for name, destination, state, number in conn.execute(query):
-        nested[name][destination][state] = number
-    return {name: dict(destinations) for name, destinations in nested.items()}
+    return counting.sends(conn, project)

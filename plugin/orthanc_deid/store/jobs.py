@@ -24,7 +24,7 @@ from orthanc_deid.store.rows import (
     TERMINAL,
     JobRow,
 )
-from orthanc_deid.store.schema import job_items, jobs, ledger
+from orthanc_deid.store.schema import among, job_items, jobs, ledger
 from orthanc_deid.store.schema import studies as study_table
 from orthanc_deid.store.sql import insert_ignore, select_in
 from orthanc_deid.store.studies import HELD
@@ -145,21 +145,23 @@ def linked(conn: Connection, job_id: str, instance_indexes: Iterable[str]) -> se
 # queued | paused → cancelled
 def cancel(conn: Connection, job_id: str, now: float) -> int:
     """Cancel the rows that this job brought in and that nobody has begun."""
-    statement = sa.update(ledger).where(ledger.c.job_id == job_id, ledger.c.state.in_([QUEUED, PAUSED]))
+    statement = sa.update(ledger).where(ledger.c.job_id == job_id, among(ledger.c.state, QUEUED, PAUSED))
     return conn.execute(statement.values(state=CANCELLED, reason=CANCELLED, updated=now)).rowcount
 
 
 # queued → paused
 def pause(conn: Connection, job_id: str, now: float) -> int:
     """Let the rows that this job brought in wait."""
-    statement = sa.update(ledger).where(ledger.c.job_id == job_id, ledger.c.state == QUEUED)
+    waits = among(ledger.c.state, QUEUED, PAUSED)
+    statement = sa.update(ledger).where(ledger.c.job_id == job_id, waits, ledger.c.state == QUEUED)
     return conn.execute(statement.values(state=PAUSED, updated=now)).rowcount
 
 
 # paused → queued
 def resume(conn: Connection, job_id: str, now: float) -> list[tuple[str, str]]:
     """Let them go on; returns the (project, series_index) that need tasks."""
-    statement = sa.update(ledger).where(ledger.c.job_id == job_id, ledger.c.state == PAUSED)
+    waits = among(ledger.c.state, QUEUED, PAUSED)
+    statement = sa.update(ledger).where(ledger.c.job_id == job_id, waits, ledger.c.state == PAUSED)
     statement = statement.values(state=QUEUED, updated=now)
     rows = conn.execute(statement.returning(ledger.c.project, ledger.c.series_index))
     return sorted({(row.project, row.series_index) for row in rows})

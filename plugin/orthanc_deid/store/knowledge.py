@@ -16,8 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from orthanc_deid.store import counting
 from orthanc_deid.store.rows import LOCAL, PENDING, READY, RELEASED, SENDING, Outcome
-from orthanc_deid.store.schema import deliveries, ledger, subject_values, subjects
+from orthanc_deid.store.schema import among, deliveries, ledger, studies, subject_values, subjects
 from orthanc_deid.store.sql import insert_ignore, select_in, update_in
 
 _its_subject = sa.and_(subjects.c.project == ledger.c.project, subjects.c.subject_index == ledger.c.subject_index)
@@ -105,7 +106,7 @@ _due_and_behind = _behind.where(
         sa.select(deliveries.c.ledger_id).where(
             deliveries.c.project == sa.bindparam("of_project"),
             deliveries.c.destination == sa.bindparam("to"),
-            deliveries.c.state == PENDING,
+            among(deliveries.c.state, PENDING),
             deliveries.c.next_try <= sa.bindparam("now"),
             deliveries.c.out_study == sa.bindparam("of_study"),
         )
@@ -114,7 +115,7 @@ _due_and_behind = _behind.where(
 _ready_and_behind = _behind.where(
     ledger.c.project == sa.bindparam("of_project"),
     ledger.c.study_index == sa.bindparam("of_study"),
-    ledger.c.state == READY,
+    among(ledger.c.state, READY),
 )
 
 
@@ -137,11 +138,13 @@ def mark_late(conn: Connection, project: str, subject_indexes: Iterable[str], no
     left = sa.exists().where(
         deliveries.c.ledger_id == ledger.c.id, deliveries.c.destination != LOCAL, deliveries.c.sent_digest.is_not(None)
     )
+    # By way of the studies, of which a subject has few: outputs stand under the subject of their study alone.
+    its = sa.select(studies.c.study_index).where(studies.c.project == project)
+    found = [row.study_index for row in select_in(conn, its, studies.c.subject_index, subject_indexes)]
     statement = sa.update(ledger).where(ledger.c.project == project, ledger.c.late.is_(None), ~CURRENT, left)
-    return update_in(conn, statement.values(late=now), ledger.c.subject_index, subject_indexes)
+    return update_in(conn, statement.values(late=now), ledger.c.study_index, found)
 
 
 def late(conn: Connection) -> dict[str, int]:
     """Return project → number of outputs that had left when something was learnt of their subjects."""
-    query = sa.select(ledger.c.project, sa.func.count()).where(ledger.c.late.is_not(None)).group_by(ledger.c.project)
-    return {row[0]: row[1] for row in conn.execute(query)}
+    return counting.late(conn)

@@ -30,12 +30,11 @@ from sqlalchemy.engine import Connection
 
 from orthanc_deid.store import identities, knowledge
 from orthanc_deid.store.arrivals import add_many
+from orthanc_deid.store.counting import confirmed_since
 from orthanc_deid.store.reading import (
     backlog,
-    confirmed_since,
     counts,
     find,
-    finished_outputs,
     get,
     known_sources,
     knows_output,
@@ -80,14 +79,14 @@ from orthanc_deid.store.rows import (
     Unfinished,
     Work,
 )
-from orthanc_deid.store.schema import deliveries, ledger
+from orthanc_deid.store.schema import among, deliveries, ledger
 from orthanc_deid.store.sql import CHUNK, EACH, change, chunks, insert_ignore, rows_of, select_in, update_in
 
 __all__ = [
     "GONE", "STATES", "TERMINAL", "UNFINISHED",
     "Added", "Backlog", "Finished", "KnownSource", "LedgerRow", "NewSource", "Outcome", "Output", "QuarantineRow",
     "Unfinished", "Work",
-    "add_many", "backlog", "claim", "confirmed_since", "counts", "exclude", "find", "finish_many", "finished_outputs",
+    "add_many", "backlog", "claim", "confirmed_since", "counts", "exclude", "find", "finish_many",
     "get", "give_back", "known_sources", "knows_output", "live_outputs", "mark_lost", "oldest_unfinished", "quarantine",
     "quarantine_count", "reasons", "release_rows", "remake", "renew", "requeue_orphans", "retry", "settle",
     "unfinished",
@@ -97,7 +96,7 @@ __all__ = [
 _its = ledger.c.id.in_(EACH)
 _queued = (
     sa.select(ledger.c.id)
-    .where(ledger.c.project == sa.bindparam("of_project"), ledger.c.state == QUEUED)
+    .where(ledger.c.project == sa.bindparam("of_project"), among(ledger.c.state, QUEUED))
     .where(ledger.c.series_index == sa.bindparam("of_series"))
     .order_by(ledger.c.id)
     .limit(sa.bindparam("most"))
@@ -196,7 +195,7 @@ def requeue_orphans(
     series_index: str | None = None,
 ) -> int:
     """Put rows back whose worker is gone: those of an owner, of a series, or (at the start of the only service) all."""
-    statement = sa.update(ledger).where(ledger.c.state == WORKING)
+    statement = sa.update(ledger).where(among(ledger.c.state, WORKING))
     for column, value in ((ledger.c.owner, owner), (ledger.c.project, project), (ledger.c.series_index, series_index)):
         if value is not None:
             statement = statement.where(column == value)
@@ -372,9 +371,7 @@ def exclude(conn: Connection, ids: Iterable[int], now: float) -> int:
     may = sa.or_(ledger.c.state.in_(states), sa.and_(ledger.c.state.in_([REFUSED, CONFLICT]), ~taken))
     statement = sa.update(ledger).where(may).values(state=EXCLUDED, updated=now)
     changed = update_in(conn, statement, ledger.c.id, ids)
-    out = sa.select(ledger.c.id).where(ledger.c.state == EXCLUDED).scalar_subquery()
-    waiting = sa.delete(deliveries).where(
-        deliveries.c.destination == LOCAL, deliveries.c.state == PENDING, deliveries.c.ledger_id.in_(out)
-    )
+    out = sa.exists().where(ledger.c.id == deliveries.c.ledger_id, ledger.c.state == EXCLUDED)
+    waiting = sa.delete(deliveries).where(deliveries.c.destination == LOCAL, deliveries.c.state == PENDING, out)
     update_in(conn, waiting, deliveries.c.ledger_id, ids)
     return changed

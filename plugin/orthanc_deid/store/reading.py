@@ -10,18 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from orthanc_deid.store import counting
 from orthanc_deid.store.rows import (
-    CONFIRMED,
-    CONFLICT,
+    HELD,
     ORTHANC,
-    QUARANTINED,
     QUEUED,
     READY,
-    REFUSED,
-    REJECTED,
     RELEASED,
-    SOURCE_LOST,
-    TERMINAL,
     UNFINISHED,
     Backlog,
     KnownSource,
@@ -29,10 +24,10 @@ from orthanc_deid.store.rows import (
     QuarantineRow,
     Unfinished,
 )
-from orthanc_deid.store.schema import ledger, outputs
+from orthanc_deid.store.schema import OPEN, among, ledger, outputs
 from orthanc_deid.store.sql import select_in
 
-_HELD = (QUARANTINED, REJECTED, REFUSED, CONFLICT, SOURCE_LOST)
+_IS_OPEN = among(ledger.c.state, *OPEN)
 
 
 def _of(query: sa.Select[Any], project: str | None) -> sa.Select[Any]:
@@ -72,53 +67,40 @@ def known_sources(conn: Connection, project: str, instance_indexes: Iterable[str
 def backlog(conn: Connection, project: str | None = None) -> list[Backlog]:
     """Return the series that have queued rows, oldest first."""
     query = _of(sa.select(ledger.c.project, ledger.c.series_index, sa.func.count()), project)
-    query = query.where(ledger.c.state == QUEUED).group_by(ledger.c.project, ledger.c.series_index)
+    query = query.where(among(ledger.c.state, QUEUED)).group_by(ledger.c.project, ledger.c.series_index)
     return [Backlog(*row) for row in conn.execute(query.order_by(sa.func.min(ledger.c.id)))]
 
 
 def unfinished(conn: Connection, project: str | None = None, after_id: int = 0, limit: int = 1000) -> list[Unfinished]:
     """Return rows whose source is still needed of Orthanc, in pages by id."""
     query = _of(sa.select(ledger.c.id, ledger.c.source_sealed, ledger.c.state), project)
-    query = query.where(ledger.c.state.in_(UNFINISHED), ledger.c.id > after_id, ledger.c.origin == ORTHANC)
+    query = query.where(_IS_OPEN, ledger.c.state.in_(UNFINISHED), ledger.c.id > after_id, ledger.c.origin == ORTHANC)
     query = query.order_by(ledger.c.id).limit(limit)
     return [Unfinished(*row) for row in conn.execute(query)]
 
 
 def counts(conn: Connection, project: str | None = None) -> dict[str, dict[str, int]]:
     """Return project → state → number of rows."""
-    query = _of(sa.select(ledger.c.project, ledger.c.state, sa.func.count()), project)
-    return _nested(conn.execute(query.group_by(ledger.c.project, ledger.c.state)))
+    return counting.instances(conn, "state", project)
 
 
 def reasons(conn: Connection, project: str | None = None) -> dict[str, dict[str, int]]:
     """Return project → reason code → number of rows that did not get through."""
-    query = _of(sa.select(ledger.c.project, ledger.c.reason, sa.func.count()), project)
-    query = query.where(ledger.c.state.in_(_HELD), ledger.c.reason.is_not(None))
-    return _nested(conn.execute(query.group_by(ledger.c.project, ledger.c.reason)))
-
-
-def _nested(rows: Iterable[Any]) -> dict[str, dict[str, int]]:
-    nested: dict[str, dict[str, int]] = defaultdict(dict)
-    for outer, inner, number in rows:
-        nested[outer][inner] = number
-    return dict(nested)
-
-
-def confirmed_since(conn: Connection, project: str | None, since: float) -> int:
-    """Return how many rows were confirmed since a time: the throughput."""
-    query = _of(sa.select(sa.func.count()).select_from(ledger), project)
-    return int(conn.execute(query.where(ledger.c.state == CONFIRMED, ledger.c.confirmed >= since)).scalar_one())
+    return counting.instances(conn, "reason", project, HELD)
 
 
 def oldest_unfinished(conn: Connection, project: str | None = None) -> float | None:
     """Return when the oldest row without an outcome came in: the age of the backlog."""
-    query = _of(sa.select(sa.func.min(ledger.c.created)), project)
-    oldest = conn.execute(query.where(ledger.c.state.in_([*UNFINISHED, READY, RELEASED]))).scalar_one()
+    query = _of(sa.select(ledger.c.created), project).where(_IS_OPEN).order_by(ledger.c.id).limit(1)
+    if project is None:  # the index knows the order within each project
+        firsts = [oldest_unfinished(conn, name) for name in counts(conn)]
+        return min((first for first in firsts if first is not None), default=None)
+    oldest = conn.execute(query).scalar_one_or_none()
     return None if oldest is None else float(oldest)
 
 
 def _held(query: sa.Select[Any], project: str | None, reason: str | None) -> sa.Select[Any]:
-    query = _of(query, project).where(ledger.c.state.in_(_HELD))
+    query = _of(query, project).where(among(ledger.c.state, *HELD))
     return query if reason is None else query.where(ledger.c.reason == reason)
 
 
@@ -134,22 +116,15 @@ def quarantine(
 
 def quarantine_count(conn: Connection, project: str | None = None, reason: str | None = None) -> int:
     """Return how many instances did not pass."""
-    return int(conn.execute(_held(sa.select(sa.func.count()).select_from(ledger), project, reason)).scalar_one())
-
-
-def finished_outputs(conn: Connection, after_id: int = 0, limit: int = 1000) -> list[tuple[int, str]]:
-    """Return (id, output digest) of rows that need their file in the outbox no more, in pages by id."""
-    query = sa.select(ledger.c.id, ledger.c.out_digest).where(
-        ledger.c.state.in_(TERMINAL), ledger.c.out_digest.is_not(None), ledger.c.id > after_id
-    )
-    return [(row.id, row.out_digest) for row in conn.execute(query.order_by(ledger.c.id).limit(limit))]
+    return counting.held(conn, HELD, project, reason)
 
 
 def live_outputs(conn: Connection, project: str | None = None) -> Iterator[tuple[int, str]]:
     """Yield (id, output digest) of rows whose file must be in the outbox."""
-    query = _of(sa.select(ledger.c.id, ledger.c.out_digest), project).where(ledger.c.state.in_([READY, RELEASED]))
-    for row in conn.execute(query.order_by(ledger.c.id)):
-        yield row.id, row.out_digest
+    query = sa.select(ledger.c.id, ledger.c.out_digest).where(_IS_OPEN, ledger.c.state.in_([READY, RELEASED]))
+    for name in [project] if project is not None else sorted(counts(conn)):
+        for row in conn.execute(query.where(ledger.c.project == name).order_by(ledger.c.id)):
+            yield row.id, row.out_digest
 
 
 def knows_output(conn: Connection, project: str, out_sops: Iterable[str]) -> set[str]:

@@ -30,6 +30,10 @@ TERMINAL = frozenset(
 """States that nothing but a person, a job or new content changes."""
 SPENT = frozenset({CONFIRMED, REJECTED, SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED})
 """States after which a source that waits in the spool is not needed any more."""
+HELD = frozenset({QUARANTINED, REJECTED, REFUSED, CONFLICT, SOURCE_LOST})
+"""States of what did not get through and may need a person."""
+WITH_OUTPUT = frozenset({READY, RELEASED, CONFIRMED, REFUSED, CONFLICT})
+"""States of what came through the engine."""
 STATES = UNFINISHED | {READY, RELEASED} | TERMINAL
 """All states of a row of the ledger; ledger.py says how one leads to the next."""
 
@@ -154,7 +158,6 @@ class LedgerRow:
     origin: str
     spool: str | None
     series_index: str
-    series_sealed: bytes
     study_index: str
     subject_index: str | None
     state: str

@@ -1,12 +1,28 @@
 """The tables, as SQLAlchemy Core sees them; `migrations` makes the same ones, and a test holds the two together.
 
 Nothing that identifies stands here in the clear. Columns named `*_index` are keyed (identity.vault), `*_sealed` are
-encrypted, `out_*` are pseudonymous; times are seconds of the UTC epoch, handed in by the callers.
+encrypted, `out_*` are pseudonymous; what is `Compact` is short bytes in the database; times are seconds of the UTC
+epoch, handed in by the callers.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
+
+from orthanc_deid.store.compact import Compact
+from orthanc_deid.store.rows import (
+    HELD,
+    PAUSED,
+    PENDING,
+    QUEUED,
+    READY,
+    RELEASED,
+    SENDING,
+    UNFINISHED,
+    WORKING,
+)
 
 NAMES = {
     "pk": "pk_%(table_name)s",
@@ -16,11 +32,26 @@ NAMES = {
 }
 metadata = sa.MetaData(naming_convention=NAMES)
 
-LATE = "late IS NOT NULL"
-"""Few rows are late, and they are counted often: only they are in the index."""
+OPEN = UNFINISHED | {READY, RELEASED}
+"""States before the end of a row's way. Almost all rows are past it: only the others are in most indexes, and these
+stay small for ever."""
+
+
+def among(column: sa.ColumnElement[Any], *states: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a state is one of these, written out: SQLite takes a partial index for no other."""
+    literals: list[sa.ColumnElement[Any]] = [sa.literal_column(f"'{state}'") for state in sorted(states)]
+    return column == literals[0] if len(literals) == 1 else column.in_(literals)
+
+
+def _where(*states: str) -> dict[str, Any]:
+    """Let an index have the rows in these states alone."""
+    names = ", ".join(f"'{state}'" for state in sorted(states))
+    text = sa.text(f"state = {names}" if len(states) == 1 else f"state IN ({names})")
+    return {"sqlite_where": text, "postgresql_where": text}
+
 
 SPOOLED = "spool IS NOT NULL"
-"""So are those whose original waits in the spool."""
+"""Few rows have their original in the spool."""
 
 # On SQLite only a column of type INTEGER becomes the row id; on PostgreSQL ids outgrow 32 bits.
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -45,11 +76,11 @@ subjects = sa.Table(
     "subjects",
     metadata,
     sa.Column("project", sa.String(64), primary_key=True),
-    sa.Column("subject_index", sa.String(32), primary_key=True),
+    sa.Column("subject_index", Compact, primary_key=True),
     sa.Column("pseudonym", sa.String(64), nullable=False),
     sa.Column("sealed", sa.LargeBinary, nullable=False),  # identity domain and patient id
-    sa.Column("birth_hash", sa.String(32)),  # keyed, of the first object that had one; so is sex_hash
-    sa.Column("sex_hash", sa.String(32)),
+    sa.Column("birth_hash", Compact),  # keyed, of the first object that had one; so is sex_hash
+    sa.Column("sex_hash", Compact),
     sa.Column("revision", sa.Integer, nullable=False, server_default="0"),  # counts when values were learnt
     sa.Column("first_seen", sa.Float, nullable=False),
     sa.UniqueConstraint("project", "pseudonym"),
@@ -59,25 +90,26 @@ subject_values = sa.Table(
     "subject_values",
     metadata,
     sa.Column("project", sa.String(64), primary_key=True),
-    sa.Column("subject_index", sa.String(32), primary_key=True),
-    sa.Column("value_index", sa.String(32), primary_key=True),
+    sa.Column("subject_index", Compact, primary_key=True),
+    sa.Column("value_index", Compact, primary_key=True),
     sa.Column("sealed", sa.LargeBinary, nullable=False),  # a value that verification searches for
     sa.Column("revision", sa.Integer, nullable=False, server_default="0"),  # the subject's, when this was learnt
+    sqlite_with_rowid=False,
 )
 
 studies = sa.Table(
     "studies",
     metadata,
     sa.Column("project", sa.String(64), primary_key=True),
-    sa.Column("study_index", sa.String(32), primary_key=True),
+    sa.Column("study_index", Compact, primary_key=True),
     sa.Column("study_sealed", sa.LargeBinary, nullable=False),
-    sa.Column("subject_index", sa.String(32)),  # the subject of its first object; another one is a contradiction
+    sa.Column("subject_index", Compact),  # the subject of its first object; another one is a contradiction
     sa.Column("out_patient", sa.String(64)),
-    sa.Column("out_study", sa.String(64)),
+    sa.Column("out_study", Compact),
     sa.Column("last_arrival", sa.Float, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # open | released | held
     sa.Index(None, "project", "out_study"),
-    sa.Index(None, "state", "last_arrival"),
+    sa.Index(None, "project", "subject_index"),
 )
 
 ledger = sa.Table(
@@ -85,28 +117,27 @@ ledger = sa.Table(
     metadata,
     sa.Column("id", Id, primary_key=True, autoincrement=True),
     sa.Column("project", sa.String(64), nullable=False),
-    sa.Column("source_index", sa.String(32), nullable=False),  # of Orthanc's instance id
-    sa.Column("source_digest", sa.String(64), nullable=False),  # of the bytes, as Orthanc tells it
-    sa.Column("source_version", sa.String(16)),  # of the stored file, random: another one may hold other bytes
+    sa.Column("source_index", Compact, nullable=False),  # of Orthanc's instance id
+    sa.Column("source_digest", Compact, nullable=False),  # of the bytes, as Orthanc tells it
+    sa.Column("source_version", Compact),  # of the stored file, random: another one may hold other bytes
     sa.Column("source_sealed", sa.LargeBinary, nullable=False),
     sa.Column("origin", sa.String(8), nullable=False, server_default="orthanc"),  # orthanc | spool: who has the bytes
     sa.Column("spool", sa.String(32)),  # name of the file in the spool, random; none once it is not needed any more
-    sa.Column("series_index", sa.String(32), nullable=False),  # of Orthanc's series id
-    sa.Column("series_sealed", sa.LargeBinary, nullable=False),
-    sa.Column("study_index", sa.String(32), nullable=False),  # of the Study Instance UID
-    sa.Column("subject_index", sa.String(32)),
+    sa.Column("series_index", Compact, nullable=False),  # of Orthanc's series id
+    sa.Column("study_index", Compact, nullable=False),  # of the Study Instance UID
+    sa.Column("subject_index", Compact),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("reason", sa.String(40)),
     sa.Column("tag", sa.BigInteger),
     sa.Column("findings", sa.Text),  # JSON without values
     sa.Column("out_patient", sa.String(64)),
-    sa.Column("out_study", sa.String(64)),
-    sa.Column("out_series", sa.String(64)),
-    sa.Column("out_sop", sa.String(64)),
-    sa.Column("out_orthanc_id", sa.String(44)),
-    sa.Column("out_digest", sa.String(64)),  # SHA-256 of the verified bytes
+    sa.Column("out_study", Compact),
+    sa.Column("out_series", Compact),
+    sa.Column("out_sop", Compact),
+    sa.Column("out_orthanc_id", Compact),
+    sa.Column("out_digest", Compact),  # SHA-256 of the verified bytes
     sa.Column("out_size", sa.BigInteger),
-    sa.Column("plan_digest", sa.String(64)),
+    sa.Column("plan_digest", Compact),
     sa.Column("known_revision", sa.Integer),  # the subject's, up to which its values were searched for in the output
     sa.Column("late", sa.Float),  # when a value was learnt that was not, after the output had left
     sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
@@ -117,15 +148,18 @@ ledger = sa.Table(
     sa.Column("updated", sa.Float, nullable=False),
     sa.Column("confirmed", sa.Float),
     sa.UniqueConstraint("project", "source_index", "source_digest"),
-    sa.Index(None, "project", "state", "series_index"),
     sa.Index(None, "project", "study_index", "state"),
-    sa.Index(None, "project", "out_study"),
-    sa.Index(None, "project", "subject_index"),
-    sa.Index(None, "state", "id"),
-    sa.Index(None, "job_id"),
+    sa.Index("ix_ledger_queued", "project", "series_index", "id", **_where(QUEUED)),
+    sa.Index("ix_ledger_working", "owner", **_where(WORKING)),
+    # With the state, so that SQLite need not look into the table.
+    sa.Index("ix_ledger_ready", "project", "study_index", "state", **_where(READY)),
+    sa.Index("ix_ledger_open", "project", "id", **_where(*OPEN)),
+    sa.Index("ix_ledger_held", "id", **_where(*HELD)),
+    sa.Index("ix_ledger_held_project", "project", "id", **_where(*HELD)),
+    sa.Index("ix_ledger_held_reason", "project", "reason", "id", **_where(*HELD)),
+    sa.Index("ix_ledger_waiting_job", "job_id", **_where(QUEUED, PAUSED)),
     sa.Index("ix_ledger_spool", "spool", sqlite_where=sa.text(SPOOLED), postgresql_where=sa.text(SPOOLED)),
     sa.Index("ix_ledger_spool_state", "state", sqlite_where=sa.text(SPOOLED), postgresql_where=sa.text(SPOOLED)),
-    sa.Index("ix_ledger_late", "project", sqlite_where=sa.text(LATE), postgresql_where=sa.text(LATE)),
 )
 
 outputs = sa.Table(
@@ -133,8 +167,9 @@ outputs = sa.Table(
     "outputs",
     metadata,
     sa.Column("project", sa.String(64), primary_key=True),
-    sa.Column("out_sop", sa.String(64), primary_key=True),
-    sa.Column("source_index", sa.String(32), nullable=False),
+    sa.Column("out_sop", Compact, primary_key=True),
+    sa.Column("source_index", Compact, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 deliveries = sa.Table(
@@ -144,16 +179,18 @@ deliveries = sa.Table(
     sa.Column("ledger_id", Id, sa.ForeignKey("ledger.id", ondelete="CASCADE"), nullable=False),
     sa.Column("destination", sa.String(100), nullable=False),
     sa.Column("project", sa.String(64), nullable=False),
-    sa.Column("out_study", sa.String(64), nullable=False),
+    sa.Column("out_study", Compact, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # pending | sending | confirmed | refused | conflict
-    sa.Column("sent_digest", sa.String(64)),  # of the bytes of the last attempt, written before they go
+    sa.Column("sent_digest", Compact),  # of the bytes of the last attempt, written before they go
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("next_try", sa.Float, nullable=False),
     sa.Column("owner", sa.String(64)),
     sa.Column("reason", sa.String(40)),
     sa.Column("updated", sa.Float, nullable=False),
     sa.UniqueConstraint("ledger_id", "destination"),
-    sa.Index(None, "state", "destination", "next_try"),
+    sa.Index("ix_deliveries_pending", "destination", "project", "out_study", "id", **_where(PENDING)),
+    sa.Index("ix_deliveries_next", "next_try", **_where(PENDING)),
+    sa.Index("ix_deliveries_sending", "owner", **_where(SENDING)),
 )
 
 sent = sa.Table(
@@ -162,19 +199,21 @@ sent = sa.Table(
     metadata,
     sa.Column("project", sa.String(64), primary_key=True),
     sa.Column("destination", sa.String(100), primary_key=True),
-    sa.Column("out_sop", sa.String(64), primary_key=True),
-    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("out_sop", Compact, primary_key=True),
+    sa.Column("digest", Compact, primary_key=True),
     sa.Column("times", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 expected = sa.Table(
     # Orthanc ids that our own research copies will have, written down before they are stored.
     "expected",
     metadata,
-    sa.Column("orthanc_id", sa.String(44), primary_key=True),
+    sa.Column("orthanc_id", Compact, primary_key=True),
     sa.Column("project", sa.String(64), nullable=False),
-    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("digest", Compact, nullable=False),
     sa.Column("created", sa.Float, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 jobs = sa.Table(
@@ -198,4 +237,42 @@ job_items = sa.Table(
     sa.Column("job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("ledger_id", Id, sa.ForeignKey("ledger.id", ondelete="CASCADE"), primary_key=True),
     sa.Index(None, "ledger_id"),
+)
+
+# Counters, kept by triggers in the transactions that change what they count (counting.py). `slot` is 0 on SQLite, and
+# on PostgreSQL the session's process, so that sessions do not wait for each other; the sum over the slots counts.
+
+instance_counts = sa.Table(
+    "instance_counts",
+    metadata,
+    sa.Column("slot", sa.Integer, primary_key=True),
+    sa.Column("project", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), primary_key=True),
+    sa.Column("reason", sa.String(40), primary_key=True),  # empty: none
+    sa.Column("late", sa.Boolean, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+event_counts = sa.Table(
+    # How often rows came into a state, by minutes of the epoch; old minutes are put together as 0.
+    "event_counts",
+    metadata,
+    sa.Column("slot", sa.Integer, primary_key=True),
+    sa.Column("project", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), primary_key=True),
+    sa.Column("minute", sa.Integer, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+delivery_counts = sa.Table(
+    "delivery_counts",
+    metadata,
+    sa.Column("slot", sa.Integer, primary_key=True),
+    sa.Column("project", sa.String(64), primary_key=True),
+    sa.Column("destination", sa.String(100), primary_key=True),
+    sa.Column("state", sa.String(16), primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )

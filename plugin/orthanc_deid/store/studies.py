@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from orthanc_deid.store.ledger import release_rows
 from orthanc_deid.store.rows import QUARANTINED, READY, UNFINISHED, StudyDue, StudyRow
-from orthanc_deid.store.schema import ledger, studies
+from orthanc_deid.store.schema import among, ledger, studies
 from orthanc_deid.store.sql import select_in
 
 OPEN, RELEASED, HELD = "open", "released", "held"
@@ -34,7 +34,7 @@ def due(
     """
     waiting = (
         sa.select(ledger.c.study_index, sa.func.count().label("ready"))
-        .where(ledger.c.project == project, ledger.c.state == READY)
+        .where(ledger.c.project == project, among(ledger.c.state, READY))
         .group_by(ledger.c.study_index)
         .subquery()
     )
@@ -62,11 +62,9 @@ def due(
 
 def next_quiet(conn: Connection, project: str, quiet_seconds: float) -> float | None:
     """Return when the first of the studies with instances ready will have been quiet, None where there is none."""
-    ready = sa.exists().where(
-        ledger.c.project == project, ledger.c.study_index == studies.c.study_index, ledger.c.state == READY
-    )
+    ready = sa.select(ledger.c.study_index).where(ledger.c.project == project, among(ledger.c.state, READY)).distinct()
     query = sa.select(sa.func.min(studies.c.last_arrival)).where(
-        studies.c.project == project, studies.c.state != HELD, ready
+        studies.c.project == project, studies.c.state != HELD, studies.c.study_index.in_(ready)
     )
     first = conn.execute(query).scalar_one()
     return None if first is None else float(first) + quiet_seconds
@@ -76,7 +74,7 @@ def next_quiet(conn: Connection, project: str, quiet_seconds: float) -> float | 
 def release(conn: Connection, project: str, study_index: str, destinations: Sequence[str], now: float) -> list[int]:
     """Release all instances of a study that are ready; returns their ledger ids."""
     query = sa.select(ledger.c.id).where(
-        ledger.c.project == project, ledger.c.study_index == study_index, ledger.c.state == READY
+        ledger.c.project == project, ledger.c.study_index == study_index, among(ledger.c.state, READY)
     )
     ids = release_rows(conn, [row.id for row in conn.execute(query)], destinations, now)
     _set_state(conn, project, study_index, RELEASED)
