@@ -82,10 +82,13 @@ class OrthancDouble:
         """GET, as jobs do."""
         self._answer(path)
         if path == "/statistics":
-            return {"CountInstances": len(self.all("Instance"))}
-        if path == "/instances":
+            return {
+                f"Count{name}": len(self.all(kind)) for name, kind in (("Instances", "Instance"), ("Studies", "Study"))
+            }
+        if path in ("/instances", "/studies"):
             assert params is not None
-            return self.all("Instance")[params["since"] :][: params["limit"]]
+            listed = self.all("Instance" if path == "/instances" else "Study")
+            return listed[params["since"] :][: params["limit"]]
         _, level, id_ = path.split("/")
         kind = {"patients": "Patient", "studies": "Study", "series": "Series", "instances": "Instance"}[level]
         if self.kind.get(id_) != kind:
@@ -132,6 +135,7 @@ class ServiceDouble:
         self.own: set[str] = set()
         self.nudged = 0
         self.enqueued: list[list[str]] = []
+        self.priorities: list[int] = []
         self.dry_fate: Fate = lambda _: "deidentified"
         self.jobs = Jobs(self)
 
@@ -145,12 +149,20 @@ class ServiceDouble:
         return self._keys[project]
 
     def enqueue(
-        self, project: str, instance_ids: Iterable[str], job_id: str | None, *, push: bool = True, again: bool = False
+        self,
+        project: str,
+        instance_ids: Iterable[str],
+        job_id: str | None,
+        *,
+        push: bool = True,
+        again: bool = False,
+        priority: int = 10,
     ) -> int:
         """Put instances into the ledger; own copies are passed over."""
         vault = Vault(self.keys(project))
         ids = [id_ for id_ in instance_ids if id_ not in self.own]
         self.enqueued.append(ids)
+        self.priorities.append(priority)
         sources = []
         for id_ in ids:
             series = self.orthanc.parent[id_]

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from orthanc_deid.errors import SealError
-from orthanc_deid.pipeline import job_runner
-from orthanc_deid.pipeline.job_model import JobRequest, orthanc_time
+from orthanc_deid.orthanc import resources
+from orthanc_deid.pipeline import job_feed
+from orthanc_deid.pipeline.job_model import JobRequest, open_part, orthanc_time
 from orthanc_deid.pipeline.jobs import (
     BadQuery,
     Jobs,
@@ -22,7 +23,6 @@ from orthanc_deid.pipeline.jobs import (
     known_attribute,
     study_id,
 )
-from orthanc_deid.store import jobs as rows
 from orthanc_deid.store import ledger, studies
 
 from tests.orthancs import CHECKOUT
@@ -128,22 +128,79 @@ def test_a_query_is_expanded_at_its_level_and_an_empty_one_means_everything(serv
     assert outcomes(service, everything) == {"queued": 9}
 
 
-def test_everything_in_pages_misses_nothing_though_instances_vanish_meanwhile(
-    service: ServiceDouble, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("anchors", [1, 20])
+def test_everything_in_pages_misses_nothing_though_studies_come_and_go_meanwhile(
+    service: ServiceDouble, monkeypatch: pytest.MonkeyPatch, resumed: bool, anchors: int
 ) -> None:
-    from orthanc_deid.orthanc import resources
+    monkeypatch.setattr(resources, "LISTED", 5)
+    monkeypatch.setattr(resources, "OVERLAP", 2)
+    monkeypatch.setattr(resources, "ANCHORS", anchors)
+    for number in range(40):
+        service.orthanc.add(f"P{number}", "s", "t", 3)
+    wanted = set(service.orthanc.all("Instance"))
+    seen: list[str] = []
+    cursor: dict[str, Any] = {}
+    pages = resources.everything(service.orthanc, 7, cursor)
+    for turn in range(1000):
+        page = next(pages, None)
+        if page is None:
+            break
+        assert 0 < page.position <= 1
+        seen += page.ids
+        # What was read goes, what was not read goes, instances come and go within the present study, others arrive.
+        for gone in (orthanc_id(f"P{turn}/s"), orthanc_id(f"P{39 - turn // 2}/s")):
+            service.orthanc.delete(gone)
+        service.orthanc.add("NEW", f"s{turn}", "t", 1)
+        if resumed:
+            cursor = json.loads(json.dumps(page.cursor))
+            pages = resources.everything(service.orthanc, 7, cursor)
+    assert wanted & set(service.orthanc.all("Instance")) <= set(seen)
+    if anchors > 1:
+        assert len(seen) == len(set(seen))
 
-    monkeypatch.setattr(resources, "_PAGE_ALL", 10)
-    monkeypatch.setattr(resources, "_OVERLAP", 3)
-    made = service.orthanc.add("MANY", "s", "t", 40)
-    seen: set[str] = set()
-    for number, (page, position) in enumerate(resources.everything(service.orthanc, 4)):
-        assert 0 < position <= 1
-        seen |= set(page)
-        if number in (2, 5):
-            for gone in made[number : number + 2]:
-                service.orthanc.delete(gone)
-    assert set(service.orthanc.all("Instance")) <= seen
+
+def test_resources_go_on_to_the_instance_wherever_they_were_left(service: ServiceDouble) -> None:
+    for study in "abc":
+        service.orthanc.add("BIG", study, "1", 5)
+        service.orthanc.add("BIG", study, "2", 4)
+    named = [
+        ("patients", orthanc_id("BIG")),
+        ("instances", orthanc_id("PAT-SECRET/one/a/0")),
+        ("studies", orthanc_id("PAT-SECRET/two")),
+        ("series", orthanc_id("PAT-SECRET/one/a")),
+    ]
+
+    def part(number: int) -> list[tuple[str, str]]:
+        return named if number == 0 else []
+
+    whole = [id_ for page in resources.expand(service.orthanc, 4, part, 1000, {}) for id_ in page.ids]
+    assert len(whole) == 27 + 1 + 2 + 3
+    for size in (1, 2, 5, 27, 40):
+        got: list[str] = []
+        cursor: dict[str, Any] = {}
+        while page := next(resources.expand(service.orthanc, 4, part, size, cursor), None):
+            got += page.ids
+            cursor = json.loads(json.dumps(page.cursor))
+        assert got == whole, size
+
+
+def test_a_sample_is_evenly_spread_and_always_the_same(service: ServiceDouble) -> None:
+    for number in range(50):
+        service.orthanc.add(f"P{number}", "s", "t", 4)
+    named = [("patients", orthanc_id(f"P{number}")) for number in range(50)]
+    total = len(service.orthanc.all("Instance"))
+    for most in (1, 10, 20, 1000):
+        spread = [id_ for page in resources.sample(service.orthanc, 8, most) for id_ in page.ids]
+        assert len(spread) == len(set(spread)) == min(most, total)
+        below = list(resources.sample_below(service.orthanc, 50, lambda n: named[n * 500 :], 8, most))
+        ids = [id_ for page in below for id_ in page.ids]
+        assert len(ids) == len(set(ids)) == min(most, 200) and below[-1].cursor == {"of": 200}
+        assert ids == [
+            id_
+            for page in resources.sample_below(service.orthanc, 50, lambda n: named[n * 500 :], 3, most)
+            for id_ in page.ids
+        ]
 
 
 @pytest.mark.parametrize("name", ["lungs", "", "Lung"])
@@ -190,17 +247,16 @@ def test_the_row_holds_no_id_and_no_value_in_the_clear(service: ServiceDouble, t
 
 def test_a_request_opens_only_with_its_projects_keys(service: ServiceDouble) -> None:
     request = JobRequest("lung", (("studies", orthanc_id("x")),))
-    sealed = request.sealed(service.keys("lung"))
-    assert orthanc_id("x") not in sealed
-    row = rows.JobRow("i", "Deidentify", "lung", "Pending", 0, 0.0, None, "", request.content(service.keys("lung")))
-    assert JobRequest.opened(row, service.keys("lung")) == request
+    (part,) = request.parts(service.keys("lung"))
+    assert orthanc_id("x").encode() not in part
+    assert open_part(service.keys("lung"), part) == [("studies", orthanc_id("x"))]
     with pytest.raises(SealError):
-        JobRequest.opened(row, service.keys("manual"))
+        open_part(service.keys("manual"), part)
 
 
 def test_only_a_window_is_open_at_a_time(service: ServiceDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_runner, "PAGE", 10)
-    monkeypatch.setattr(job_runner, "WINDOW", 20)
+    monkeypatch.setattr(job_feed, "PAGE", 10)
+    monkeypatch.setattr(job_feed, "WINDOW", 20)
     service.orthanc.add("BIG", "s", "t", 95)
     job = start(service, "BIG")
     small = start(service, "PAT-SECRET", project="held")
@@ -219,8 +275,8 @@ def test_only_a_window_is_open_at_a_time(service: ServiceDouble, monkeypatch: py
 def test_a_job_goes_on_after_a_restart_and_does_not_retry_what_it_parked(
     service: ServiceDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_runner, "PAGE", 10)
-    monkeypatch.setattr(job_runner, "WINDOW", 20)
+    monkeypatch.setattr(job_feed, "PAGE", 10)
+    monkeypatch.setattr(job_feed, "WINDOW", 20)
     service.orthanc.add("BIG", "s", "t", 50)
     job = start(service, "BIG")
     turns(service)
@@ -346,13 +402,14 @@ def test_pausing_and_resuming(service: ServiceDouble) -> None:
 
 
 def test_resubmitting_does_what_did_not_come_out(service: ServiceDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_runner, "PAGE", 2)
-    monkeypatch.setattr(job_runner, "WINDOW", 2)
+    monkeypatch.setattr(job_feed, "PAGE", 2)
+    monkeypatch.setattr(job_feed, "WINDOW", 2)
     job = start(service, "PAT-SECRET")
     turns(service)
     service.work(only=1)
     service.jobs.cancel(job)
     service.jobs.resubmit(job)
+    turns(service)
     while service.work():
         turns(service)
     shown = service.jobs.get(job)
@@ -395,7 +452,7 @@ def test_orthancs_id_of_a_research_study() -> None:
 
 
 def test_a_dry_run_counts_and_writes_nothing(service: ServiceDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_runner, "DRY_PAGE", 2)
+    monkeypatch.setattr(job_feed, "DRY_PAGE", 2)
     service.dry_fate = lambda id_: "pixels-not-cleaned" if id_ == orthanc_id("PAT-SECRET/one/a/1") else "deidentified"
     job = start(service, "PAT-SECRET", dry_run=True)
     turns(service)
@@ -410,7 +467,7 @@ def test_a_dry_run_counts_and_writes_nothing(service: ServiceDouble, monkeypatch
 
 
 def test_a_dry_run_counts_anew_after_a_restart(service: ServiceDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_runner, "DRY_PAGE", 2)
+    monkeypatch.setattr(job_feed, "DRY_PAGE", 2)
     job = start(service, "PAT-SECRET", dry_run=True)
     service.jobs._runner.turn()
     assert sum(outcomes(service, job).values()) == 2

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from orthanc_deid.store import Store, deliveries, jobs, ledger, studies
+from orthanc_deid.store import Store, deliveries, job_items, jobs, ledger, studies
 from orthanc_deid.store.rows import JobRow, Outcome, Sent
 
-from tests.ledgers import PEER, PROJECT, VAULT, add, claim, finish, output, ready, sent, state, subject, take
+from tests.ledgers import PEER, PROJECT, VAULT, add, claim, finish, output, ready, sent, source, state, subject, take
 
 JOB = "11111111-2222-4333-8444-555555555555"
 
@@ -56,12 +56,71 @@ def test_outcomes_are_counted_over_its_rows(conn: Any) -> None:
     one, two, _three = add(conn, "a", "b", "c", job_id=JOB)
     claim(conn, limit=2)
     finish(conn, ready(one.id, "a"), Outcome(two.id, "quarantined", reason="unparsable"))
-    assert jobs.outcomes(conn, JOB) == {"ready": 1, "quarantined": 1, "queued": 1}
-    assert jobs.reasons(conn, JOB) == {"unparsable": 1}
-    assert jobs.unfinished(conn, JOB) == 2
-    assert jobs.studies(conn, JOB) == [(subject().subject.pseudonym, output("a").study)]
+    counts = ({"ready": 1, "quarantined": 1, "queued": 1}, {"unparsable": 1})
+    assert job_items.outcomes(conn, JOB) == counts
+    assert job_items.fold(conn, JOB, 100) == (1, [])
+    assert job_items.fold(conn, JOB, 100, ["ready"]) == (1, [(subject().subject.pseudonym, output("a").study)])
+    assert job_items.fold(conn, JOB, 100, ["ready"]) == (0, [])
+    assert job_items.outcomes(conn, JOB) == counts and job_items.in_hand(conn, JOB) == {"queued": 1}
     indexes = [VAULT.index("instance", name) for name in ("a", "b", "not of the job")]
-    assert jobs.linked(conn, JOB, indexes) == set(indexes[:2])
+    assert job_items.linked(conn, JOB, PROJECT, indexes) == set(indexes[:2])
+
+
+def test_what_leaves_its_outcome_again_is_counted_where_it_is(conn: Any) -> None:
+    rows = add(
+        conn, "retried", "excluded", "released", "renewed", "good", "refused", "revived", "superseded", job_id=JOB
+    )
+    jobs.create(conn, job("other"))
+    add(conn, "retried", job_id="other")
+    claim(conn)
+    names = {
+        row.id: name
+        for row, name in zip(
+            rows,
+            ["retried", "excluded", "released", "renewed", "good", "refused", "revived", "superseded"],
+            strict=True,
+        )
+    }
+    held = {"retried", "excluded", "revived", "superseded"}
+    finish(conn, *(Outcome(i, "quarantined", reason="error") if n in held else ready(i, n) for i, n in names.items()))
+    by = {name: row for row, name in names.items()}
+    ledger.release_rows(conn, [by["refused"], by["good"]], [PEER], 103.0)
+    sent(conn, *(Sent(one.id, "refused" if one.ledger_id == by["refused"] else "confirmed") for one in take(conn)))
+    for id_ in (JOB, "other"):
+        while job_items.fold(conn, id_, 2, ["ready"])[0]:
+            pass
+        jobs.update(conn, id_, state="Success", tidied=True)
+    before = ({"quarantined": 4, "ready": 2, "confirmed": 1, "refused": 1}, {"error": 4, "refused": 1})
+    assert job_items.outcomes(conn, JOB) == before and job_items.in_hand(conn, JOB) == {}
+    ledger.retry(conn, [by["retried"]], 110.0)
+    ledger.exclude(conn, [by["excluded"]], 110.0)
+    ledger.release_rows(conn, [by["released"]], [PEER], 110.0)
+    ledger.renew(conn, [by["renewed"]], 110.0)
+    deliveries.resend(conn, [by["refused"]], 110.0)
+    add(conn, "revived", again=True)
+    ledger.add_many(conn, PROJECT, [source("superseded", digest="f" * 32)], 111.0)
+    now = {"queued": 3, "excluded": 1, "released": 2, "superseded": 1, "confirmed": 1}
+    states, _ = job_items.outcomes(conn, JOB)
+    assert states == now and sum(job_items.in_hand(conn, JOB).values()) == 7
+    assert job_items.outcomes(conn, "other") == ({"queued": 1}, {})
+    assert {row.id for row in jobs.untidied(conn)} == {JOB, "other"}
+    job_items.fold(conn, JOB, 100)
+    assert job_items.outcomes(conn, JOB)[0] == now
+
+
+def test_a_job_that_succeeded_forgets_what_was_confirmed_and_keeps_its_count(conn: Any) -> None:
+    rows = add(conn, "a", "b", "c", job_id=JOB)
+    claim(conn)
+    finish(conn, ready(rows[0].id, "a"), ready(rows[1].id, "b"), Outcome(rows[2].id, "quarantined", reason="error"))
+    ledger.release_rows(conn, [row.id for row in rows], [], 103.0)
+    job_items.fold(conn, JOB, 100)
+    job_items.note_fetched(conn, JOB, [rows[1].id])
+    assert [row.id for row in job_items.fetched(conn, JOB, 10)] == [rows[1].id]
+    assert job_items.tidy(conn, JOB, 100) == 1, "what was fetched is still to be deleted"
+    job_items.keep_originals(conn, JOB, [rows[1].id])
+    assert job_items.fetched(conn, JOB, 10) == []
+    assert job_items.tidy(conn, JOB, 100) == 1 and job_items.tidy(conn, JOB, 100) == 0
+    assert job_items.outcomes(conn, JOB) == ({"confirmed": 2, "quarantined": 1}, {"error": 1})
 
 
 def test_rows_that_were_there_before_are_linked_but_not_cancelled(conn: Any) -> None:
@@ -70,8 +129,7 @@ def test_rows_that_were_there_before_are_linked_but_not_cancelled(conn: Any) -> 
     assert [row.new for row in linked] == [False, True]
     assert jobs.cancel(conn, JOB, 110.0) == 1
     assert (state(conn, mine.id), state(conn, linked[1].id)) == ("queued", "cancelled")
-    assert jobs.outcomes(conn, JOB) == {"queued": 1, "cancelled": 1}
-    assert jobs.add_items(conn, JOB, [mine.id]) == 2
+    assert job_items.outcomes(conn, JOB) == ({"queued": 1, "cancelled": 1}, {"cancelled": 1})
 
 
 def test_a_paused_job_waits(conn: Any) -> None:
@@ -99,9 +157,14 @@ def test_resubmitting_tries_again_what_did_not_come_through(conn: Any) -> None:
     sent(conn, *(Sent(delivery.id, results[names[delivery.ledger_id]]) for delivery in take(conn)))
     ledger.give_back(conn, [rows[0].id], 104.0)
     jobs.cancel(conn, JOB, 105.0)
-    assert jobs.outcomes(conn, JOB) == {"cancelled": 1, "quarantined": 1, "refused": 1, "confirmed": 1}
-    assert jobs.resubmit(conn, JOB, 300.0) == [(PROJECT, VAULT.index("series", "series-a"))]
-    assert jobs.outcomes(conn, JOB) == {"queued": 2, "released": 1, "confirmed": 1}
+    assert job_items.outcomes(conn, JOB)[0] == {"cancelled": 1, "quarantined": 1, "refused": 1, "confirmed": 1}
+    job_items.fold(conn, JOB, 100)
+    lost = job_items.counted(conn, JOB, ["cancelled", "quarantined", "refused"], 0, 2)
+    lost += job_items.counted(conn, JOB, ["cancelled", "quarantined", "refused"], lost[-1], 2)
+    assert lost == [row.id for row in rows[:3]]
+    ledger.retry(conn, lost, 300.0)
+    deliveries.resend(conn, lost, 300.0)
+    assert job_items.outcomes(conn, JOB)[0] == {"queued": 2, "released": 1, "confirmed": 1}
     assert deliveries.counts(conn)[PROJECT][PEER] == {"pending": 1, "confirmed": 1}
 
 
@@ -116,6 +179,20 @@ def test_what_waits_for_a_person_is_told(conn: Any) -> None:
 
 
 def test_a_job_asks_only_for_what_exists(conn: Any) -> None:
-    assert jobs.outcomes(conn, "unknown") == {}
-    assert jobs.unfinished(conn, "unknown") == 0
-    assert jobs.resubmit(conn, "unknown", 100.0) == []
+    assert job_items.outcomes(conn, "unknown") == ({}, {})
+    assert job_items.in_hand(conn, "unknown") == {}
+    assert jobs.part(conn, "unknown", 0) is None
+
+
+def test_the_parts_of_a_job_and_what_a_dry_run_says_of_studies(conn: Any) -> None:
+    assert jobs.add_parts(conn, JOB, [b"one", b"two"]) == 2
+    assert [jobs.part(conn, JOB, number) for number in range(3)] == [b"one", b"two", None]
+    key = ("2.25.1", "PSEUDO", "quarantined", "value-left")
+    jobs.add_studies(conn, JOB, {key: 2, ("2.25.1", "PSEUDO", "deidentified", ""): 5})
+    jobs.add_studies(conn, JOB, {key: 3})
+    assert list(jobs.studies(conn, JOB)) == [
+        ("PSEUDO", "2.25.1", "deidentified", "", 5),
+        ("PSEUDO", "2.25.1", "quarantined", "value-left", 5),
+    ]
+    jobs.forget_studies(conn, JOB)
+    assert list(jobs.studies(conn, JOB)) == []

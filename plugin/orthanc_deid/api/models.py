@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from orthanc_deid.pipeline.job_model import HIGHEST, PRIORITY_ONE
+
 ORTHANC_ID = r"^[0-9a-f]{8}(-[0-9a-f]{8}){4}$"
 MAX_RESOURCES = 50_000
 """Resources that one job may name; more are a query."""
@@ -27,6 +29,22 @@ class DeidentifyBody(Body):
     Project: ProjectName = Field(description="The project that the research study is made for.")
     DryRun: bool = Field(False, description="Only say what would happen: nothing is written or sent.")
     Push: bool = Field(True, description="Send to the project's destinations; false: only keep the research copy.")
+    Priority: int | None = Field(
+        None,
+        ge=0,
+        le=HIGHEST,
+        description="As of Orthanc's jobs: the greater, the sooner. 10: like what arrives now; 0 (a query, everything, "
+        f"a cohort): after all else; {PRIORITY_ONE} where resources are named.",
+    )
+    Sample: int | None = Field(
+        None, ge=1, le=1_000_000, description="Of a dry run: try so many instances, evenly spread, instead of all."
+    )
+
+    @model_validator(mode="after")
+    def _sample_is_dry(self) -> DeidentifyBody:
+        if self.Sample is not None and not self.DryRun:
+            raise ValueError("Sample belongs to a DryRun: a job does all")
+        return self
 
 
 class JobBody(DeidentifyBody):

@@ -43,6 +43,8 @@ def start_job(body: JobBody, response: Response, service: Host) -> dict[str, Any
         level=body.Level,
         dry_run=body.DryRun,
         push=body.Push,
+        priority=body.Priority,
+        sample=body.Sample,
     )
     job = service.jobs.create(request)
     response.headers["Location"] = f"/deid/jobs/{job['ID']}"
@@ -66,6 +68,16 @@ def list_jobs(
 def get_job(job_id: JobId, service: Host) -> dict[str, Any]:
     """Watch a job: its state, its progress, and its instances counted by outcome."""
     return service.jobs.get(job_id)
+
+
+@router.get("/deid/jobs/{job_id}/report.csv", tags=["jobs"], response_class=Response)
+def report(job_id: JobId, service: Host) -> Response:
+    """Read what a job came to, or what a dry run found, as a table: counts, research studies, lines of a cohort.
+
+    It names no source and no value.
+    """
+    headers = {"Content-Disposition": f'attachment; filename="job-{service.jobs.get(job_id)["ID"]}.csv"'}
+    return Response(service.jobs.report(job_id), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.post("/deid/jobs/{job_id}/cancel", tags=["jobs"])
@@ -111,7 +123,15 @@ def _route_below_orthancs_own(level: str) -> None:
         if not _is_id(resource):
             raise UnknownResource(f"no such resource among this Orthanc's {level}")
         _check_push(service, body.Project, body.Push)
-        request = service.jobs.make_request_for(body.Project, level, resource, dry_run=body.DryRun, push=body.Push)
+        request = service.jobs.make_request_for(
+            body.Project,
+            level,
+            resource,
+            dry_run=body.DryRun,
+            push=body.Push,
+            priority=body.Priority,
+            sample=body.Sample,
+        )
         job = service.jobs.create(request)
         return {"ID": job["ID"], "Path": f"/deid/jobs/{job['ID']}"}
 

@@ -1,24 +1,19 @@
-"""Hands the instances of jobs to the pipeline, page by page, and sees when a job has ended.
+"""Drives the jobs: hands over their pages in turn, counts what came of them, and sees when one has ended.
 
-One thread serves all jobs in turn, so a job over everything does not keep a small one waiting. Only a window of
-instances is open at a time: what arrives meanwhile is not queued behind millions, and pausing or cancelling takes hold
-soon. After a restart a job is expanded again; what it already has is passed over.
+One thread serves all jobs in turn, so a job over everything does not keep a small one waiting.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from orthanc_deid import logs
-from orthanc_deid.config import Config
-from orthanc_deid.identity.keys import ProjectKeys
-from orthanc_deid.identity.vault import Vault
-from orthanc_deid.orthanc import resources
 from orthanc_deid.orthanc.client import OrthancError, Unavailable
+from orthanc_deid.pipeline import job_pace
+from orthanc_deid.pipeline.job_feed import Host, JobFeed, change
 from orthanc_deid.pipeline.job_model import (
     ACTIVE,
     CAME_OUT,
@@ -27,57 +22,25 @@ from orthanc_deid.pipeline.job_model import (
     FAILURE,
     IN_HAND,
     PARKED,
-    PAUSED,
-    PENDING,
-    RUNNING,
     SUCCESS,
-    JobRequest,
+    Tally,
 )
-from orthanc_deid.store import Store
+from orthanc_deid.store import job_items
 from orthanc_deid.store import jobs as rows
 from orthanc_deid.store.jobs import JobRow
+from orthanc_deid.store.rows import TERMINAL
 
-PAGE = 200
-"""Instances handed over at a time."""
-
-WINDOW = 1000
-"""Instances of one job that may wait to be de-identified; more are handed over as these are done."""
-
-DRY_PAGE = 40
-"""Instances of a dry run handed over at a time: their outcome is waited for."""
-
-OWN = "own-output"
-"""Outcome of a research copy in a dry run: a real job passes it over."""
+FOLD = 2000
+"""Rows that are counted in one transaction."""
+STUDIES_SHOWN = 20
+"""Research studies that a job names; the project's list has them all."""
+TIDY_SECONDS = 30.0
+"""How often ended jobs are looked through for what has changed since, and for links that nobody needs."""
 
 _PAUSE = 0.25  # seconds between two looks at a job that waits
 _PATIENCE = (1.0, 30.0)  # first and longest wait while Orthanc does not answer
 
 log = logs.get(__name__)
-
-
-class Host(Protocol):
-    """What jobs need of the service."""
-
-    config: Config
-    store: Store
-
-    @property
-    def orthanc(self) -> resources.Rest:
-        """Orthanc's REST."""
-
-    def keys(self, project: str) -> ProjectKeys:
-        """Return the keys of a configured project."""
-
-    def enqueue(
-        self, project: str, instance_ids: Iterable[str], job_id: str | None, *, push: bool = True, again: bool = False
-    ) -> int:
-        """Put instances into the ledger for a job; returns how many of them the job now has."""
-
-    def dry_run(self, project: str, instance_ids: Sequence[str]) -> list[Mapping[str, Any]]:
-        """De-identify instances and keep nothing; says for each what would have happened."""
-
-    def nudge(self) -> None:
-        """Look for new work now."""
 
 
 class JobRunner:
@@ -89,9 +52,12 @@ class JobRunner:
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self._feeds: dict[str, Iterator[resources.Page]] = {}
         self._waits: dict[str, float] = {}
         self._due: dict[str, float] = {}
+        self._met: set[str] = set()
+        self._rates = job_pace.Rates()
+        self._tidy_at = 0.0
+        self.feed = JobFeed(host, clock)
 
     def start(self) -> None:
         """Start the thread."""
@@ -115,21 +81,27 @@ class JobRunner:
             began = time.monotonic()
             try:
                 active = self.turn()
+                if time.monotonic() >= self._tidy_at:
+                    self._tidy_at = time.monotonic() + TIDY_SECONDS
+                    self.tidy()
             except Exception as error:
                 # The database is busy or away: nothing is lost, the rows still say what is to be done.
                 log.error("jobs could not be looked at", error=type(error).__name__)
                 active = True
             # Looking costs a share of the time only, however large the jobs are.
-            pause = max(_PAUSE, 5 * (time.monotonic() - began)) if active is True else active
-            self._wake.wait(pause or None)
+            pause = max(_PAUSE, 5 * (time.monotonic() - began)) if active else TIDY_SECONDS
+            self._wake.wait(pause)
             self._wake.clear()
 
-    def turn(self) -> bool | float:
-        """Give each active job one step. Returns True to look again soon, 0 when there is none."""
+    def turn(self) -> bool:
+        """Give each active job one step. Returns whether there is any."""
         with self._host.store.read() as conn:
             active = [row for row in rows.running(conn) if row.state in ACTIVE]
-        for gone in self._feeds.keys() - {row.id for row in active}:
-            del self._feeds[gone]
+        ids = {row.id for row in active}
+        self.feed.keep_only(ids)
+        for gone in self._met - ids:
+            self._met.discard(gone)
+            self._rates.forget(gone)
         moved = False
         for row in active:
             if self._stopped.is_set() or self._due.get(row.id, 0.0) > self._clock():
@@ -137,28 +109,46 @@ class JobRunner:
             moved = self.step(row) or moved
         if moved:
             self._wake.set()
-        return bool(active) or 0.0
+        return bool(active)
 
     def step(self, row: JobRow) -> bool:
-        """Hand over a page of a job, or see whether it has ended. Returns whether there is more to do at once."""
+        """Count what has ended, hand over a page, or see whether the job has ended. Returns whether there is more to
+        do at once."""
         try:
-            moved = self._feed(row) if not row.content["Expanded"] else False
+            if row.project not in self._host.config.projects:
+                self._end(row.id, FAILURE, "its project is no longer configured", CODE_PLUGIN)
+                return False
+            if row.id not in self._met:
+                self._meet(row)
+            counted = self._count(row)
+            moved = self._forward(row, counted)
             self._waits.pop(row.id, None)
             if not moved:
                 self._conclude(row.id)
-            return moved
+            return moved or counted
         except OrthancError as error:
-            self._feeds.pop(row.id, None)
+            self.feed.close(row.id)
             if isinstance(error, Unavailable) or not error.status:
                 self._wait(row.id, error)
             else:
                 text = f"Orthanc refused to list its resources (status {error.status})"
                 self._end(row.id, FAILURE, text, CODE_PLUGIN)
         except Exception as error:
-            self._feeds.pop(row.id, None)
+            self.feed.close(row.id)
             log.error("a job failed", job=row.id, error=type(error).__name__)
             self._end(row.id, FAILURE, f"unexpected error ({type(error).__name__})", CODE_PLUGIN)
         return False
+
+    def _forward(self, row: JobRow, counting: bool) -> bool:
+        if counting:
+            return True
+        if row.content.get("Again") is not None:
+            return not self.feed.full(row.id) and self.feed.again(row)
+        if row.content["Expanded"] or row.content.get("From"):  # a cohort is handed over as it is fetched
+            return False
+        if not row.content["DryRun"] and self.feed.full(row.id):
+            return False
+        return self.feed.next(row)
 
     def _wait(self, job_id: str, error: OrthancError) -> None:
         """Ask Orthanc again later, each time after twice as long."""
@@ -167,92 +157,67 @@ class JobRunner:
         self._waits[job_id] = wait
         self._due[job_id] = self._clock() + wait
         log.warning("a job waits for Orthanc", job=job_id, error=type(error).__name__, seconds=wait)
-        self._change(job_id, Waiting="Orthanc does not answer")
+        change(self._host.store, job_id, Waiting="Orthanc does not answer")
 
-    def _feed(self, row: JobRow) -> bool:
-        """Hand over one page; returns False when the window is full or nothing is left."""
-        if row.project not in self._host.config.projects:
-            self._end(row.id, FAILURE, "its project is no longer configured", CODE_PLUGIN)
-            return False
-        dry = bool(row.content["DryRun"])
-        with self._host.store.read() as conn:
-            states = rows.outcomes(conn, row.id)
-        if not dry and states.get("queued", 0) + states.get("working", 0) >= WINDOW:
-            return False
-        feed = self._feeds.get(row.id)
-        if feed is None:
-            request = JobRequest.opened(row, self._host.keys(row.project))
-            feed = self._feeds[row.id] = self._expand(request, DRY_PAGE if dry else PAGE)
-            # The expansion begins anew: so do the counts that grow with it.
-            self._change(row.id, Skipped=0, Dry={})
-        page = next(feed, None)
-        if page is None:
-            del self._feeds[row.id]
-            self._change(row.id, Expanded=True, Position=1.0, Waiting=None)
-            return False
-        ids, position = page
-        if dry:
-            self._try(row, ids, position)
+    # Counting
+
+    def _meet(self, row: JobRow) -> None:
+        """Start the clock of a job that this run of the service sees for the first time, or that was resumed."""
+        pace, now = row.content.get("Pace"), self._clock()
+        self._rates.forget(row.id)
+        self._met.add(row.id)
+        if pace is None:
+            change(self._host.store, row.id, Pace=job_pace.begin(row.created))
+        elif now - pace["Seen"] > 2 * job_pace.NOTED:
+            change(self._host.store, row.id, Pace=job_pace.go_on(pace, now))
+
+    def _count(self, row: JobRow) -> bool:
+        """Count what has come to its outcome, and note the pace; returns whether there may be more to count."""
+        store, now = self._host.store, self._clock()
+        made: list[tuple[str, str]] = []
+        if row.content["DryRun"]:
+            number, done = 0, sum(row.content["Dry"].get("outcomes", {}).values())
         else:
-            self._hand_over(row, ids, position)
-        return True
+            with store.begin() as conn:
+                number, made = job_items.fold(conn, row.id, FOLD, self._also(row))
+            with store.read() as conn:
+                done = Tally(*job_items.outcomes(conn, row.id)).done
+        rate = self._rates.add(row.id, now, done)
+        known = row.content.get("Studies") or []
+        new = [study for study in map(list, made) if study not in known][: STUDIES_SHOWN - len(known)]
+        pace = row.content.get("Pace")
+        if new or (pace is not None and now - pace["Seen"] >= job_pace.NOTED):
+            with store.begin() as conn:
+                job = rows.get(conn, row.id, lock=True)
+                if job is not None and job.state in ACTIVE:
+                    content = {**job.content, "Studies": [*known, *new]}
+                    if job.content.get("Pace") is not None:
+                        content["Pace"] = job_pace.seen(job.content["Pace"], now, rate)
+                    rows.update(conn, row.id, content=content)
+        return number == FOLD
 
-    def _expand(self, request: JobRequest, size: int) -> Iterator[resources.Page]:
-        orthanc = self._host.orthanc
-        if request.query is None:
-            return resources.expand(orthanc, request.resources, size)
-        if not request.query:
-            return resources.everything(orthanc, size)
-        level = resources.LEVEL_OF_TYPE[request.level]
-        found = [(level, id_) for id_ in resources.find(orthanc, request.level, request.query)]
-        return resources.expand(orthanc, found, size)
+    def _also(self, row: JobRow) -> tuple[str, ...]:
+        """What waits for a person is counted too: it may be the whole job."""
+        project = self._host.config.projects.get(row.project)
+        return ("ready",) if project is not None and project.release == "manual" else ()
 
-    def _hand_over(self, row: JobRow, ids: list[str], position: float) -> None:
-        vault = Vault(self._host.keys(row.project))
-        indexes = {vault.index("instance", id_): id_ for id_ in ids}
+    def tidy(self) -> None:
+        """Count what people decided on after the end of a job, and forget what a job that succeeded needs no more."""
         with self._host.store.read() as conn:
-            linked = rows.linked(conn, row.id, list(indexes))
-        # What the job already has is not tried again: that would undo its outcome at every restart.
-        new = [id_ for index, id_ in indexes.items() if index not in linked]
-        taken = self._host.enqueue(row.project, new, row.id, push=row.content["Push"], again=True) if new else 0
-        with self._host.store.begin() as conn:
-            now = rows.get(conn, row.id)
-            if now is None:
+            ended = rows.untidied(conn)
+        for row in ended:
+            if self._stopped.is_set():
                 return
-            # Cancelled or paused while the page was on its way: the page follows.
-            if now.state == PAUSED:
-                rows.pause(conn, row.id, self._clock())
-            elif now.state not in ACTIVE:
-                rows.cancel(conn, row.id, self._clock())
-            skipped = now.content["Skipped"] + len(new) - taken
-            content = {**now.content, "Skipped": skipped, "Position": position, "Waiting": None}
-            state = RUNNING if now.state == PENDING else now.state
-            rows.update(conn, row.id, state=state, total=now.total + taken, content=content)
+            with self._host.store.begin() as conn:
+                more, _ = job_items.fold(conn, row.id, FOLD, self._also(row))
+                if row.state == SUCCESS:
+                    more += job_items.tidy(conn, row.id, FOLD)
+                if not more:
+                    rows.update(conn, row.id, tidied=not job_items.in_hand(conn, row.id))
+            if more:
+                self._tidy_at = 0.0
 
-    def _try(self, row: JobRow, ids: list[str], position: float) -> None:
-        results = self._host.dry_run(row.project, ids) if ids else []
-        with self._host.store.begin() as conn:
-            now = rows.get(conn, row.id)
-            if now is None or now.state not in (*ACTIVE, PAUSED):
-                return
-            dry = {key: Counter(now.content["Dry"].get(key, {})) for key in ("outcomes", "reasons", "actions")}
-            own = [result for result in results if result["outcome"] == OWN]
-            for result in results:
-                if result["outcome"] == OWN:
-                    continue
-                dry["outcomes"][result["outcome"]] += 1
-                if result.get("reason"):
-                    dry["reasons"][result["reason"]] += 1
-                dry["actions"].update(result.get("actions") or {})
-            content = {
-                **now.content,
-                "Dry": {key: dict(counts) for key, counts in dry.items()},
-                "Skipped": now.content["Skipped"] + len(own),
-                "Position": position,
-                "Waiting": None,
-            }
-            state = RUNNING if now.state == PENDING else now.state
-            rows.update(conn, row.id, state=state, total=now.total + len(ids), content=content)
+    # The end
 
     def _conclude(self, job_id: str) -> None:
         """End a job when every instance has an outcome, or waits for a person."""
@@ -260,11 +225,15 @@ class JobRunner:
             row = rows.get(conn, job_id)
             if row is None or row.state not in ACTIVE or not row.content["Expanded"]:
                 return
+            if row.content.get("Again") is not None:
+                return
             if row.content["DryRun"]:
-                states, reasons = row.content["Dry"].get("outcomes", {}), row.content["Dry"].get("reasons", {})
-                done = True
+                dry = row.content["Dry"]
+                states, reasons, done = dry.get("outcomes", {}), dry.get("reasons", {}), True
             else:
-                states, reasons = rows.outcomes(conn, job_id), rows.reasons(conn, job_id)
+                if not TERMINAL.isdisjoint(job_items.in_hand(conn, job_id)):
+                    return  # counted first, in the next step
+                states, reasons = job_items.outcomes(conn, job_id)
                 done = self._waits_for_people_only(conn, row, states)
         if not done:
             return
@@ -288,17 +257,15 @@ class JobRunner:
             return True
         return ready == rows.waiting(conn, row.id, project.incomplete == "hold")
 
-    def _change(self, job_id: str, **fields: Any) -> None:
-        with self._host.store.begin() as conn:
-            row = rows.get(conn, job_id)
-            if row is not None:
-                rows.update(conn, job_id, content={**row.content, **fields})
-
     def _end(self, job_id: str, state: str, error: str, code: int) -> None:
+        now = self._clock()
         with self._host.store.begin() as conn:
-            row = rows.get(conn, job_id)
+            row = rows.get(conn, job_id, lock=True)
             if row is None or row.state not in ACTIVE:
                 return
             content = {**row.content, "ErrorCode": code, "Waiting": None}
-            rows.update(conn, job_id, state=state, completed=self._clock(), error=error, content=content)
+            if content.get("Pace") is not None:
+                content["Pace"] = job_pace.rest(content["Pace"], now)
+            rows.update(conn, job_id, state=state, completed=now, error=error, content=content, tidied=False)
+        self._tidy_at = 0.0
         log.info("a job has ended", job=job_id, project=row.project, state=state)

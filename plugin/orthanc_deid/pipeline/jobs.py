@@ -1,7 +1,7 @@
 """Jobs over what is already stored: made, listed, cancelled, paused, resumed and resubmitted.
 
-A job is durable: its request lies sealed in its row, its instances are rows of the ledger, and all that is shown of it
-is counted there. The work itself is done by the pipeline like any other; `job_runner` hands it over page by page.
+A job is durable: its request lies sealed in the database, its instances are rows of the ledger, and all that is shown
+of it is counted there. The work itself is done by the pipeline like any other; `job_runner` hands it over page by page.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pydicom.datadict import tag_for_keyword
 
 from orthanc_deid.orthanc import resources
 from orthanc_deid.orthanc.client import Failed
+from orthanc_deid.pipeline import job_dry, job_pace
+from orthanc_deid.pipeline.job_feed import Host
 from orthanc_deid.pipeline.job_model import (
     ACTIVE,
     CODE_CANCELED,
@@ -23,20 +25,28 @@ from orthanc_deid.pipeline.job_model import (
     FAILURE,
     PAUSED,
     PENDING,
+    PRIORITY_ONE,
     RUNNING,
     TYPE,
     TYPE_DRY,
     JobRequest,
     Tally,
+    expected,
     fresh,
     show,
 )
-from orthanc_deid.pipeline.job_runner import Host, JobRunner
+from orthanc_deid.pipeline.job_runner import JobRunner
+from orthanc_deid.store import job_items
 from orthanc_deid.store import jobs as rows
 from orthanc_deid.store.jobs import JobRow
 
-STUDIES_SHOWN = 20
-"""Research studies that a job names; the project's list has them all."""
+CHEAP = 0.1
+"""Seconds that counting a job may take at each look; what takes longer is counted again after RESTED times as long."""
+RESTED = 20
+
+
+Counts = tuple[dict[str, int], dict[str, int]]
+"""Instances by state, and by reason."""
 
 
 class JobError(Exception):
@@ -70,6 +80,7 @@ class Jobs:
         self._host = host
         self._clock = clock
         self._runner = JobRunner(host, clock)
+        self._counted: dict[str, tuple[float, Counts]] = {}
 
     def start(self) -> None:
         """Go on with the jobs that were not finished when the service stopped."""
@@ -88,40 +99,59 @@ class Jobs:
         level: str = "Study",
         dry_run: bool = False,
         push: bool = True,
+        priority: int | None = None,
+        sample: int | None = None,
     ) -> JobRequest:
         """Check what a caller asks for. Raises UnknownProject, UnknownResource and BadQuery."""
         self._check_project(project)
         if query is not None:
             self._check_query(query, level)
-            return JobRequest(project, (), dict(query), level, dry_run, push)
+            return JobRequest(project, (), dict(query), level, dry_run, push, priority=priority or 0, sample=sample)
         found = resources.levels(self._host.orthanc, list(resource_ids))
         missing = len(set(resource_ids) - set(found))
         if missing:
             raise UnknownResource(f"{missing} of {len(resource_ids)} resources do not exist in this Orthanc")
-        return JobRequest(project, tuple((found[id_], id_) for id_ in resource_ids), None, level, dry_run, push)
+        named = tuple((found[id_], id_) for id_ in resource_ids)
+        priority = PRIORITY_ONE if priority is None else priority
+        return JobRequest(project, named, None, level, dry_run, push, priority=priority, sample=sample)
 
-    def make_request_for(self, project: str, level: str, resource: str, *, dry_run: bool, push: bool) -> JobRequest:
+    def make_request_for(
+        self,
+        project: str,
+        level: str,
+        resource: str,
+        *,
+        dry_run: bool,
+        push: bool,
+        priority: int | None = None,
+        sample: int | None = None,
+    ) -> JobRequest:
         """Check a request for one resource of a known level. Raises UnknownProject and UnknownResource."""
         self._check_project(project)
         if not resources.exists(self._host.orthanc, level, resource):
             raise UnknownResource(f"no such resource among this Orthanc's {level}")
-        return JobRequest(project, ((level, resource),), None, "Study", dry_run, push)
+        priority = PRIORITY_ONE if priority is None else priority
+        return JobRequest(project, ((level, resource),), dry_run=dry_run, push=push, priority=priority, sample=sample)
 
     def create(self, request: JobRequest) -> dict[str, Any]:
         """Make a job; it starts at once. Returns the job as `get` shows it."""
+        keys = self._host.keys(request.project)
+        now = self._clock()
         row = JobRow(
             id=str(uuid.uuid4()),
             type=TYPE_DRY if request.dry_run else TYPE,
             project=request.project,
             state=PENDING,
             total=0,
-            created=self._clock(),
+            created=now,
             completed=None,
             error="",
-            content=request.content(self._host.keys(request.project)),
+            content=request.content(keys, now),
+            priority=request.priority,
         )
         with self._host.store.begin() as conn:
             rows.create(conn, row)
+            rows.add_parts(conn, row.id, request.parts(keys))
         self._runner.wake()
         return show(row, Tally({}, {}), self._clock())
 
@@ -129,51 +159,70 @@ class Jobs:
         """Return jobs, the newest first."""
         with self._host.store.read() as conn:
             found = rows.page(conn, project=project, offset=since, limit=limit)
-            return [show(row, self._tally(conn, row), self._clock()) for row in found]
+            return [self._shown(conn, row) for row in found]
 
     def get(self, job_id: str) -> dict[str, Any]:
         """Return one job. Raises UnknownJob."""
         with self._host.store.read() as conn:
-            row = _row(conn, job_id)
-            return show(row, self._tally(conn, row), self._clock())
+            return self._shown(conn, _row(conn, job_id))
+
+    def report(self, job_id: str) -> str:
+        """Return the report of a job as CSV. Raises UnknownJob."""
+        with self._host.store.read() as conn:
+            job = self._shown(conn, _row(conn, job_id))
+            return "".join(job_dry.table(job, rows.studies(conn, job_id), iter(())))
 
     def cancel(self, job_id: str) -> None:
         """End a job: what has not been begun is left alone, what is being worked on is finished."""
         with self._host.store.begin() as conn:
-            row = _row(conn, job_id)
+            row = _row(conn, job_id, lock=True)
             _require(row, (*ACTIVE, PAUSED), "cancelled")
-            rows.cancel(conn, job_id, self._clock())
-            content = {**row.content, "ErrorCode": CODE_CANCELED}
-            rows.update(conn, job_id, state=FAILURE, completed=self._clock(), error="Canceled job", content=content)
+            now = self._clock()
+            rows.cancel(conn, job_id, now)
+            content = {**row.content, **self._pace(row, job_pace.rest), "ErrorCode": CODE_CANCELED}
+            fields = {"completed": now, "error": "Canceled job", "content": content, "tidied": False}
+            rows.update(conn, job_id, state=FAILURE, **fields)
         self._runner.wake()
 
     def pause(self, job_id: str) -> None:
         """Stop a job until it is resumed: what has not been begun waits, what is being worked on is finished."""
         with self._host.store.begin() as conn:
-            _require(_row(conn, job_id), ACTIVE, "paused")
+            row = _row(conn, job_id, lock=True)
+            _require(row, ACTIVE, "paused")
             rows.pause(conn, job_id, self._clock())
-            rows.update(conn, job_id, state=PAUSED)
+            rows.update(conn, job_id, state=PAUSED, content={**row.content, **self._pace(row, job_pace.rest)})
 
     def resume(self, job_id: str) -> None:
         """Go on with a paused job."""
         with self._host.store.begin() as conn:
-            _require(_row(conn, job_id), (PAUSED,), "resumed")
+            row = _row(conn, job_id, lock=True)
+            _require(row, (PAUSED,), "resumed")
             rows.resume(conn, job_id, self._clock())
-            rows.update(conn, job_id, state=RUNNING)
+            rows.update(conn, job_id, state=RUNNING, content={**row.content, **self._pace(row, job_pace.go_on)})
         self._wake()
 
     def resubmit(self, job_id: str) -> None:
         """Do a failed or cancelled job again: what did not come out is tried once more, what did is left alone."""
         with self._host.store.begin() as conn:
-            row = _row(conn, job_id)
+            row = _row(conn, job_id, lock=True)
             _require(row, (FAILURE,), "resubmitted")
             self._check_project(row.project)
-            rows.resubmit(conn, job_id, self._clock())
-            content = {**row.content, **fresh()} if row.type == TYPE_DRY else {**row.content, "ErrorCode": CODE_SUCCESS}
-            # A job that was cancelled half-way is expanded again; instances that it has stay as they are.
-            content.update(Expanded=False, Position=0.0, Skipped=0)
-            rows.update(conn, job_id, state=PENDING, completed=None, error="", content=content)
+            now = self._clock()
+            content = {**row.content, "ErrorCode": CODE_SUCCESS, **self._pace(row, job_pace.go_on)}
+            if row.type == TYPE_DRY:
+                content |= fresh(now)
+                rows.forget_studies(conn, job_id)
+            else:
+                # What was not handed over is, from where it stood; what has failed is tried again after the ledger.
+                content["Again"] = 0
+                if not row.total:  # perhaps there is something by now
+                    content |= {"Expanded": False, "Position": 0.0, "Cursor": None, "Skipped": 0}
+            rows.update(conn, job_id, state=PENDING, completed=None, error="", content=content, tidied=False)
         self._wake()
+
+    def _pace(self, row: JobRow, change: Callable[[Mapping[str, Any], float], Any]) -> dict[str, Any]:
+        pace = row.content.get("Pace") or job_pace.begin(row.created)
+        return {"Pace": change(pace, self._clock())}
 
     def _wake(self) -> None:
         self._host.nudge()
@@ -194,18 +243,41 @@ class Jobs:
         except Failed:
             raise BadQuery("Orthanc does not accept this query") from None
 
+    def _shown(self, conn: Any, row: JobRow) -> dict[str, Any]:
+        tally = self._tally(conn, row)
+        job = show(row, tally, self._clock())
+        if row.type == TYPE_DRY:
+            whole = expected(row, tally)
+            job["Content"] |= job_dry.shown(row.content["Dry"], whole, self._host.config.workers)
+            if row.content.get("Sample"):
+                job["Content"]["Sample"] = row.content["Sample"]
+        return job
+
     def _tally(self, conn: Any, row: JobRow) -> Tally:
         if row.type == TYPE_DRY:
             dry = row.content["Dry"]
             return Tally(dry.get("outcomes", {}), dry.get("reasons", {}))
-        studies: tuple[Mapping[str, str], ...] = ()
+        known = self._counted.get(row.id)
+        if known is not None and time.monotonic() < known[0]:
+            states, reasons = known[1]
+        else:
+            began = time.monotonic()
+            states, reasons = job_items.outcomes(conn, row.id)
+            self._remember(row.id, time.monotonic() - began, (states, reasons))
+        return Tally(states, reasons, self._studies(row))
+
+    def _remember(self, job_id: str, took: float, counts: Counts) -> None:
+        """Keep counts that took long for a while: a page that asks every second shall not count without end."""
+        self._counted.pop(job_id, None)
+        if took > CHEAP:
+            self._counted[job_id] = (time.monotonic() + RESTED * took, counts)
+
+    def _studies(self, row: JobRow) -> tuple[Mapping[str, str], ...]:
         project = self._host.config.projects.get(row.project)
-        if project is not None and project.keep_research_copy:
-            studies = tuple(
-                {"ID": study_id(patient, study), "StudyInstanceUID": study}
-                for patient, study in rows.studies(conn, row.id, STUDIES_SHOWN)
-            )
-        return Tally(rows.outcomes(conn, row.id), rows.reasons(conn, row.id), studies)
+        if project is None or not project.keep_research_copy:
+            return ()
+        made = row.content.get("Studies") or []
+        return tuple({"ID": study_id(patient, study), "StudyInstanceUID": study} for patient, study in made)
 
 
 def known_attribute(name: str) -> bool:
@@ -222,8 +294,8 @@ def study_id(patient_id: str, study_uid: str) -> str:
     return "-".join(digits[start : start + 8] for start in range(0, 40, 8))
 
 
-def _row(conn: Any, job_id: str) -> JobRow:
-    row = rows.get(conn, job_id)
+def _row(conn: Any, job_id: str, *, lock: bool = False) -> JobRow:
+    row = rows.get(conn, job_id, lock=lock)
     if row is None:
         raise UnknownJob("no job has this id")
     return row

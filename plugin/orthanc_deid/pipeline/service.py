@@ -19,7 +19,7 @@ from orthanc_deid.config import Config
 from orthanc_deid.errors import SetupError
 from orthanc_deid.identity.keys import MasterKey, ProjectKeys
 from orthanc_deid.metrics import render
-from orthanc_deid.orthanc.client import OrthancClient, OrthancError
+from orthanc_deid.orthanc.client import OrthancClient, OrthancError, Unavailable
 from orthanc_deid.pipeline.delivery import DeliveryTasks
 from orthanc_deid.pipeline.intake import Intake
 from orthanc_deid.pipeline.jobs import Jobs
@@ -202,14 +202,16 @@ class Service:
         return bool(done)
 
     def dry_run(self, project: str, instance_ids: Sequence[str]) -> list[Mapping[str, Any]]:
-        """De-identify and verify instances and keep nothing: for each its outcome, reason and counts of actions."""
+        """De-identify and verify instances and keep nothing: for each its outcome and reason, and what was seen of it.
+
+        Raises Unavailable where Orthanc or the disk cannot now.
+        """
         answers: dict[int, dict[str, Any]] = {}
         ended = threading.Semaphore(0)
 
         def done(what: Done) -> None:
             outcome = "deidentified" if what.state == "ready" else what.state
-            actions = (what.findings or {}).get("actions", {}) if what.state == "ready" else {}
-            answers[what.row] = {"outcome": outcome, "reason": what.reason, "actions": actions}
+            answers[what.row] = {**(what.findings or {}), "outcome": outcome, "reason": what.reason}
             ended.release()
 
         def crashed(item: Item) -> None:
@@ -220,7 +222,7 @@ class Service:
         asked = 0
         for number, instance in enumerate(instance_ids):
             if instance in own:
-                answers[number] = {"outcome": "own-output", "reason": None, "actions": {}}
+                answers[number] = {"outcome": "own-output", "reason": None}
                 continue
             asked += 1
             self._pool.submit(Work(Chunk(project, (Item(number, instance, ""),), dry=True), done, crashed))
@@ -229,6 +231,8 @@ class Service:
             while not ended.acquire(timeout=0.5):
                 if self._shared.stopping.is_set() or time.monotonic() > deadline:
                     raise OrthancError("the dry run was cut off")
+        if any(answer["outcome"] == "wait" for answer in answers.values()):
+            raise Unavailable("instances could not be read for the dry run")
         return [answers[number] for number in range(len(instance_ids))]
 
     def health(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import hmac
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from orthanc_deid.core.markers import mark
 from orthanc_deid.core.profile import Profile
 from orthanc_deid.core.sinks import FileSink
 from orthanc_deid.core.source import Facts, Source
+from orthanc_deid.core.uids import map_uid
 from orthanc_deid.core.values import Known
 from orthanc_deid.identity.envelope import EnvelopeError, encryptor, recipients
 from orthanc_deid.identity.keys import ProjectKeys
@@ -40,6 +42,8 @@ from orthanc_deid.tuning import settle
 
 MEMORY_BYTES = 24 << 20
 """A source longer than this is not held in memory but in an unlinked file of the outbox."""
+MODALITY = 0x00080060
+STUDY_UID = 0x0020000D
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 SUBJECTS_REMEMBERED = 64
 """Subjects whose known values a worker keeps."""
@@ -225,6 +229,7 @@ class Worker:
         self._known: dict[tuple[str, str], Knowledge] = {}
         self._asked: set[tuple[str, str]] = set()
         self._last: tuple[tuple[object, ...], Identity] | None = None
+        self._seen: dict[str, Any] = {}
 
     def warm_up(self) -> None:
         """Load the profiles and compile one plan, so that the first instance does not wait for that."""
@@ -243,7 +248,17 @@ class Worker:
             self._pipe.send(End(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
     def do(self, project: str, item: Item, dry: bool = False) -> Done:
-        """Do one item; whatever happens, the answer is an outcome."""
+        """Do one item; whatever happens, the answer is an outcome. Of a dry run, `findings` say what was seen."""
+        began = time.monotonic()
+        self._seen = {}
+        done = self._outcome(project, item, dry)
+        if not dry:
+            return done
+        actions = (done.findings or {}).get("actions", {}) if done.state == "ready" else {}
+        seen = {**self._seen, "actions": actions, "seconds": time.monotonic() - began}
+        return dataclasses.replace(done, findings=seen)
+
+    def _outcome(self, project: str, item: Item, dry: bool) -> Done:
         setup = self._setup.projects[project]
         fetched: Fetched | None = None
         try:
@@ -277,9 +292,13 @@ class Worker:
         else:
             source = Source.from_file(fetched.file)
         facts = source.facts
+        if dry:
+            size = os.fstat(fetched.file.fileno()).st_size if fetched.file else len(fetched.data or b"")
+            self._look(setup, facts, size)
         self._refuse_own(facts.own_mark, facts.sop_instance)
         plan = self._profile(setup).plan(facts.sop_class)
         identity = self._identity(setup, item.instance, facts)
+        self._seen["patient"] = identity.subject.pseudonym
         knowledge = self._knowledge(setup, identity.seen.index)
         subject = dataclasses.replace(identity.subject, known=knowledge.known)
         file, name = self._outbox.begin(item.row)
@@ -288,6 +307,7 @@ class Worker:
             sink = _Sink(file)
             report = deidentify(source, plan, subject, sink, self._encryptor(setup))
             if dry:
+                self._seen["out_bytes"] = sink.digest()[1]
                 return Done(item.row, "ready", findings={"actions": dict(report.counts)})
             digest, size = sink.digest()
             self._outbox.finish(name, item.row, digest)
@@ -319,6 +339,13 @@ class Worker:
             known=new,
             knew=knowledge.beyond,
         )
+
+    def _look(self, setup: ProjectSetup, facts: Facts, size: int) -> None:
+        """Note what a report of a dry run tells of a source: terms of the standard, and the research study's UID."""
+        self._seen |= {"modality": str(facts.get(MODALITY) or ""), "sop_class": facts.sop_class, "bytes": size}
+        study = str(facts.get(STUDY_UID) or "")
+        if study:
+            self._seen["study"] = map_uid(setup.keys.uid, study)
 
     def _identity(self, setup: ProjectSetup, instance: str, facts: Facts) -> Identity:
         """Identify the subject; that of the instance before is kept, since instances come in series."""

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from orthanc_deid.store import job_items
 from orthanc_deid.store.rows import (
     CANCELLED,
     GONE,
@@ -23,7 +24,7 @@ from orthanc_deid.store.rows import (
     Added,
     NewSource,
 )
-from orthanc_deid.store.schema import deliveries, job_items, ledger, studies
+from orthanc_deid.store.schema import deliveries, ledger, studies
 from orthanc_deid.store.sql import CHUNK, EACH, change, chunks, insert_ignore, rows_of, update_in
 
 SOURCE_CHANGED = "source-changed"
@@ -69,8 +70,7 @@ def add_many(
     for chunk in chunks(sources, CHUNK):
         added.extend(_add(conn, project, chunk, now, job_id, push, again))
     if job_id is not None:
-        ids = {row.id for row in added}
-        insert_ignore(conn, job_items, [{"job_id": job_id, "ledger_id": ledger_id} for ledger_id in sorted(ids)])
+        job_items.link(conn, job_id, [row.id for row in added])
     return added
 
 
@@ -120,6 +120,7 @@ def _add(
     if held_by:
         theirs = sa.update(ledger).where(ledger.c.id == sa.bindparam("row_id"))
         conn.execute(theirs.values(origin=sa.bindparam("who"), spool=sa.bindparam("name")), held_by)
+    job_items.unfold(conn, [*revive, *hold, *supersede])
     _replace(conn, supersede, now)
     statement = sa.update(ledger).values(
         state=QUEUED, reason=None, tag=None, findings=None, attempt=0, owner=None, job_id=job_id, push=push, updated=now

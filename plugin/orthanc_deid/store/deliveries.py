@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from orthanc_deid.store import counting
+from orthanc_deid.store import counting, job_items
 from orthanc_deid.store.knowledge import CURRENT
 from orthanc_deid.store.ledger import deliver, settle
 from orthanc_deid.store.rows import (
@@ -293,6 +293,7 @@ def resend(conn: Connection, ledger_ids: Iterable[int], now: float) -> int:
     changed = update_in(conn, statement, deliveries.c.ledger_id, ids)
     reopened = sa.update(ledger).where(ledger.c.state.in_([REFUSED, CONFLICT]))
     update_in(conn, reopened.values(state=RELEASED, reason=None, updated=now), ledger.c.id, ids)
+    job_items.unfold(conn, ids)
     return changed
 
 

@@ -1,39 +1,40 @@
-"""Jobs as rows, and what became of the instances that belong to them. The life of a job is in pipeline.jobs."""
+"""Jobs as rows: written, listed, changed; and what a person's decision on a job does to its instances.
+
+The instances of a job are counted in job_items; the life of a job is in pipeline.jobs.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from orthanc_deid.store.deliveries import resend
-from orthanc_deid.store.ledger import retry
-from orthanc_deid.store.rows import (
-    CANCELLED,
-    CONFLICT,
-    PAUSED,
-    QUARANTINED,
-    QUEUED,
-    READY,
-    REFUSED,
-    REJECTED,
-    SOURCE_LOST,
-    TERMINAL,
-    JobRow,
-)
-from orthanc_deid.store.schema import among, job_items, jobs, ledger
+from orthanc_deid.store.rows import CANCELLED, PAUSED, QUARANTINED, QUEUED, READY, JobRow
+from orthanc_deid.store.schema import job_items, job_parts, job_studies, jobs, ledger
 from orthanc_deid.store.schema import studies as study_table
-from orthanc_deid.store.sql import insert_ignore, select_in
+from orthanc_deid.store.sql import EACH, chunks, insert, rows_of
 from orthanc_deid.store.studies import HELD
 
 __all__ = [
     "JobRow",
-    "add_items", "cancel", "create", "get", "linked", "outcomes", "page", "pause", "reasons", "resubmit", "resume",
-    "running", "studies", "unfinished", "update", "waiting",
+    "add_parts", "add_studies", "cancel", "create", "forget_studies", "get", "page", "part", "pause", "resume",
+    "running", "studies", "untidied", "update", "waiting",
 ]  # fmt: skip
+
+_CHANGEABLE = {"state", "total", "completed", "error", "content", "tidied"}
+_in_hand = sa.select(job_items.c.ledger_id).where(
+    job_items.c.job_id == sa.bindparam("of_job"), job_items.c.outcome.is_(None)
+)
+_to_state = (
+    sa.update(ledger)
+    .where(ledger.c.id.in_(EACH), ledger.c.job_id == sa.bindparam("of_job"))
+    .where(ledger.c.state.in_(sa.bindparam("from_states", expanding=True)))
+    .values(state=sa.bindparam("to_state"), reason=sa.bindparam("why"), updated=sa.bindparam("now"))
+    .returning(ledger.c.project, ledger.c.series_index)
+)
 
 
 def create(conn: Connection, job: JobRow) -> None:
@@ -46,9 +47,10 @@ def _job(row: Any) -> JobRow:
     return JobRow(**{**row._mapping, "content": json.loads(row.content)})
 
 
-def get(conn: Connection, job_id: str) -> JobRow | None:
-    """Return a job by its id."""
-    row = conn.execute(sa.select(jobs).where(jobs.c.id == job_id)).first()
+def get(conn: Connection, job_id: str, *, lock: bool = False) -> JobRow | None:
+    """Return a job by its id; with `lock` nobody else changes it until this transaction ends."""
+    query = sa.select(jobs).where(jobs.c.id == job_id)
+    row = conn.execute(query.with_for_update() if lock else query).first()
     return None if row is None else _job(row)
 
 
@@ -61,56 +63,70 @@ def page(conn: Connection, *, project: str | None = None, offset: int = 0, limit
 
 
 def running(conn: Connection) -> list[JobRow]:
-    """Return the jobs that have not ended, the oldest first."""
+    """Return the jobs that have not ended: those of a higher priority first, then the oldest."""
     query = sa.select(jobs).where(jobs.c.state.in_(["Pending", "Running", "Paused"]))
+    return [_job(row) for row in conn.execute(query.order_by(jobs.c.priority.desc(), jobs.c.created, jobs.c.id))]
+
+
+def untidied(conn: Connection) -> list[JobRow]:
+    """Return the jobs that have ended and whose links to the ledger were not looked through since."""
+    query = sa.select(jobs).where(jobs.c.state.in_(["Success", "Failure"]), ~jobs.c.tidied)
     return [_job(row) for row in conn.execute(query.order_by(jobs.c.created, jobs.c.id))]
 
 
 def update(conn: Connection, job_id: str, **fields: Any) -> bool:
-    """Change state, total, completed, error or content; False for an unknown job."""
-    if unknown := fields.keys() - {"state", "total", "completed", "error", "content"}:
+    """Change state, total, completed, error, content or tidied; False for an unknown job."""
+    if unknown := fields.keys() - _CHANGEABLE:
         raise ValueError(f"a job has no field that can be changed named {', '.join(sorted(unknown))}")
     if "content" in fields:
         fields["content"] = json.dumps(fields["content"])
     return conn.execute(sa.update(jobs).where(jobs.c.id == job_id).values(**fields)).rowcount == 1
 
 
-def add_items(conn: Connection, job_id: str, ledger_ids: Sequence[int]) -> int:
-    """Link rows of the ledger to a job; returns how many the job then has."""
-    insert_ignore(conn, job_items, [{"job_id": job_id, "ledger_id": ledger_id} for ledger_id in ledger_ids])
-    query = sa.select(sa.func.count()).select_from(job_items).where(job_items.c.job_id == job_id)
-    return int(conn.execute(query).scalar_one())
+# What a job is over
 
 
-def _items(job_id: str, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    return (
-        sa.select(*columns)
-        .select_from(job_items.join(ledger, ledger.c.id == job_items.c.ledger_id))
-        .where(job_items.c.job_id == job_id)
-    )
+def add_parts(conn: Connection, job_id: str, parts: Iterable[bytes]) -> int:
+    """Write the parts of a job's list of resources, from number 0 on; returns how many."""
+    number = 0
+    for number, sealed in enumerate(parts, start=1):
+        conn.execute(sa.insert(job_parts), {"job_id": job_id, "number": number - 1, "sealed": sealed})
+    return number
 
 
-def _numbers(conn: Connection, query: sa.Select[Any]) -> dict[str, int]:
-    return {row[0]: row[1] for row in conn.execute(query)}
+def part(conn: Connection, job_id: str, number: int) -> bytes | None:
+    """Return one part of a job's list of resources."""
+    query = sa.select(job_parts.c.sealed).where(job_parts.c.job_id == job_id, job_parts.c.number == number)
+    return conn.execute(query).scalar_one_or_none()
 
 
-def outcomes(conn: Connection, job_id: str) -> dict[str, int]:
-    """Return state → number of the job's rows."""
-    query = _items(job_id, ledger.c.state, sa.func.count()).group_by(ledger.c.state)
-    return _numbers(conn, query)
+# What a person decides
 
 
-def reasons(conn: Connection, job_id: str) -> dict[str, int]:
-    """Return reason code → number of the job's rows that did not get through."""
-    query = _items(job_id, ledger.c.reason, sa.func.count()).where(
-        ledger.c.reason.is_not(None), ledger.c.state.in_(TERMINAL)
-    )
-    return _numbers(conn, query.group_by(ledger.c.reason))
+def _change(conn: Connection, job_id: str, states: Sequence[str], state: str, now: float) -> list[tuple[str, str]]:
+    """Change the state of what this job brought in and still has in hand; returns their (project, series_index)."""
+    ids = [row.ledger_id for row in conn.execute(_in_hand, {"of_job": job_id})]
+    why = state if state == CANCELLED else None
+    values = {"of_job": job_id, "from_states": list(states), "to_state": state, "why": why, "now": now}
+    return [(row.project, row.series_index) for row in rows_of(conn, _to_state, ids, **values)]
 
 
-def unfinished(conn: Connection, job_id: str) -> int:
-    """Return how many of the job's rows have no outcome yet."""
-    return int(conn.execute(_items(job_id, sa.func.count()).where(ledger.c.state.not_in(TERMINAL))).scalar_one())
+# queued | paused → cancelled
+def cancel(conn: Connection, job_id: str, now: float) -> int:
+    """Cancel the rows that this job brought in and that nobody has begun."""
+    return len(_change(conn, job_id, [QUEUED, PAUSED], CANCELLED, now))
+
+
+# queued → paused
+def pause(conn: Connection, job_id: str, now: float) -> int:
+    """Let the rows that this job brought in wait."""
+    return len(_change(conn, job_id, [QUEUED], PAUSED, now))
+
+
+# paused → queued
+def resume(conn: Connection, job_id: str, now: float) -> list[tuple[str, str]]:
+    """Let them go on; returns the (project, series_index) that need tasks."""
+    return sorted(set(_change(conn, job_id, [PAUSED], QUEUED, now)))
 
 
 def waiting(conn: Connection, job_id: str, incomplete_hold: bool) -> int:
@@ -125,54 +141,34 @@ def waiting(conn: Connection, job_id: str, incomplete_hold: bool) -> int:
             other.c.state == QUARANTINED,
         )
         held = sa.or_(held, parked)
-    query = _items(job_id, sa.func.count()).where(ledger.c.state == READY, held)
+    query = sa.select(sa.func.count()).select_from(job_items.join(ledger, ledger.c.id == job_items.c.ledger_id))
+    query = query.where(job_items.c.job_id == job_id, job_items.c.outcome.is_(None), ledger.c.state == READY, held)
     return int(conn.execute(query).scalar_one())
 
 
-def studies(conn: Connection, job_id: str, limit: int = 100) -> list[tuple[str, str]]:
-    """Return (pseudonym, output study UID) of what the job made."""
-    query = _items(job_id, ledger.c.out_patient, ledger.c.out_study).where(ledger.c.out_study.is_not(None)).distinct()
-    rows = conn.execute(query.order_by(ledger.c.out_patient, ledger.c.out_study).limit(limit))
-    return [(row.out_patient, row.out_study) for row in rows]
+# What a dry run says of each research study
 
 
-def linked(conn: Connection, job_id: str, instance_indexes: Iterable[str]) -> set[str]:
-    """Return which source instances the job already has."""
-    query = _items(job_id, ledger.c.source_index)
-    return {row.source_index for row in select_in(conn, query, ledger.c.source_index, instance_indexes)}
+def add_studies(conn: Connection, job_id: str, counts: dict[tuple[str, str, str, str], int]) -> None:
+    """Add to the counts of (research study, pseudonym, outcome, reason)."""
+    names = ("out_study", "out_patient", "outcome", "reason")
+    for chunk in chunks(sorted(counts.items())):
+        statement = insert(conn, job_studies)
+        statement = statement.on_conflict_do_update(
+            index_elements=["job_id", *names], set_={"number": job_studies.c.number + statement.excluded.number}
+        )
+        rows = [{"job_id": job_id, **dict(zip(names, key, strict=True)), "number": number} for key, number in chunk]
+        conn.execute(statement, rows)
 
 
-# queued | paused → cancelled
-def cancel(conn: Connection, job_id: str, now: float) -> int:
-    """Cancel the rows that this job brought in and that nobody has begun."""
-    statement = sa.update(ledger).where(ledger.c.job_id == job_id, among(ledger.c.state, QUEUED, PAUSED))
-    return conn.execute(statement.values(state=CANCELLED, reason=CANCELLED, updated=now)).rowcount
+def studies(conn: Connection, job_id: str) -> Iterator[tuple[str, str, str, str, int]]:
+    """Yield (pseudonym, research study, outcome, reason, number) of a dry run."""
+    columns = (job_studies.c.out_patient, job_studies.c.out_study, job_studies.c.outcome, job_studies.c.reason)
+    query = sa.select(*columns, job_studies.c.number).where(job_studies.c.job_id == job_id).order_by(*columns)
+    for row in conn.execute(query):
+        yield row.out_patient, row.out_study, row.outcome, row.reason, int(row.number)
 
 
-# queued → paused
-def pause(conn: Connection, job_id: str, now: float) -> int:
-    """Let the rows that this job brought in wait."""
-    waits = among(ledger.c.state, QUEUED, PAUSED)
-    statement = sa.update(ledger).where(ledger.c.job_id == job_id, waits, ledger.c.state == QUEUED)
-    return conn.execute(statement.values(state=PAUSED, updated=now)).rowcount
-
-
-# paused → queued
-def resume(conn: Connection, job_id: str, now: float) -> list[tuple[str, str]]:
-    """Let them go on; returns the (project, series_index) that need tasks."""
-    waits = among(ledger.c.state, QUEUED, PAUSED)
-    statement = sa.update(ledger).where(ledger.c.job_id == job_id, waits, ledger.c.state == PAUSED)
-    statement = statement.values(state=QUEUED, updated=now)
-    rows = conn.execute(statement.returning(ledger.c.project, ledger.c.series_index))
-    return sorted({(row.project, row.series_index) for row in rows})
-
-
-# cancelled | quarantined | rejected | source-lost → queued; refused | conflict → released
-def resubmit(conn: Connection, job_id: str, now: float) -> list[tuple[str, str]]:
-    """Try again what did not get through; returns the (project, series_index) that need tasks."""
-    states = [CANCELLED, QUARANTINED, REJECTED, SOURCE_LOST]
-    ids = [row.id for row in conn.execute(_items(job_id, ledger.c.id).where(ledger.c.state.in_(states)))]
-    queued = retry(conn, ids, now)
-    again = _items(job_id, ledger.c.id).where(ledger.c.state.in_([REFUSED, CONFLICT]))
-    resend(conn, [row.id for row in conn.execute(again)], now)
-    return sorted({(project, series) for _, project, series in queued})
+def forget_studies(conn: Connection, job_id: str) -> None:
+    """Let a dry run begin anew."""
+    conn.execute(sa.delete(job_studies).where(job_studies.c.job_id == job_id))

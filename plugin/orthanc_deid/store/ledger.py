@@ -28,7 +28,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from orthanc_deid.store import identities, knowledge
+from orthanc_deid.store import identities, job_items, knowledge
 from orthanc_deid.store.arrivals import add_many
 from orthanc_deid.store.counting import confirmed_since
 from orthanc_deid.store.reading import (
@@ -271,6 +271,7 @@ def release_rows(conn: Connection, ids: Iterable[int], destinations: Sequence[st
     released: list[int] = []
     for chunk in chunks(ids):
         rows = conn.execute(_let_go, {"each": chunk, "now": now}).fetchall()
+        job_items.unfold(conn, [row.id for row in rows])
         deliver(conn, [row.id for row in rows if row.push], destinations, now)
         released.extend(sorted(row.id for row in rows))
     settle(conn, released, now)
@@ -354,6 +355,7 @@ def _requeue(
         found.extend(
             (row.id, row.project, row.series_index) for row in conn.execute(returning.where(ledger.c.id.in_(chunk)))
         )
+    job_items.unfold(conn, [row_id for row_id, _, _ in found])
     return sorted(found)
 
 
@@ -371,6 +373,7 @@ def exclude(conn: Connection, ids: Iterable[int], now: float) -> int:
     may = sa.or_(ledger.c.state.in_(states), sa.and_(ledger.c.state.in_([REFUSED, CONFLICT]), ~taken))
     statement = sa.update(ledger).where(may).values(state=EXCLUDED, updated=now)
     changed = update_in(conn, statement, ledger.c.id, ids)
+    job_items.unfold(conn, ids)
     out = sa.exists().where(ledger.c.id == deliveries.c.ledger_id, ledger.c.state == EXCLUDED)
     waiting = sa.delete(deliveries).where(deliveries.c.destination == LOCAL, deliveries.c.state == PENDING, out)
     update_in(conn, waiting, deliveries.c.ledger_id, ids)

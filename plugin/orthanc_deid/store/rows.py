@@ -326,3 +326,5 @@ class JobRow:
     completed: float | None
     error: str
     content: dict[str, Any]
+    priority: int = 0
+    tidied: bool = False

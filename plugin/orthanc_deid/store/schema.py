@@ -52,6 +52,9 @@ def _where(*states: str) -> dict[str, Any]:
 
 SPOOLED = "spool IS NOT NULL"
 """Few rows have their original in the spool."""
+UNCOUNTED = "outcome IS NULL"
+FETCHED_HERE = "fetched"
+"""What a job has in hand, and what it fetched: few of its rows, looked for often."""
 
 # On SQLite only a column of type INTEGER becomes the row id; on PostgreSQL ids outgrow 32 bits.
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -228,15 +231,82 @@ jobs = sa.Table(
     sa.Column("completed", sa.Float),
     sa.Column("error", sa.Text, nullable=False),
     sa.Column("content", sa.Text, nullable=False),  # JSON without values
+    sa.Column("priority", sa.Integer, nullable=False, server_default="0"),  # as in Orthanc: the greater, the sooner
+    sa.Column("tidied", sa.Boolean, nullable=False, server_default=sa.false()),  # its links are no longer needed
     sa.Index(None, "created"),
+    sa.Index(None, "state"),
 )
 
 job_items = sa.Table(
+    # The ledger's rows of a job. What has come to an outcome is counted in job_counts and looked at no more: so a look
+    # at a job costs as much as what it has in hand, not as much as all that it ever had.
     "job_items",
     metadata,
     sa.Column("job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("ledger_id", Id, sa.ForeignKey("ledger.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("outcome", sa.String(16)),  # the state that it is counted in; none while it is in hand
+    sa.Column("reason", sa.String(40)),
+    sa.Column("fetched", sa.Boolean, nullable=False, server_default=sa.false()),  # the job fetched its original itself
     sa.Index(None, "ledger_id"),
+    sa.Index(
+        "ix_job_items_open", "job_id", "ledger_id", sqlite_where=sa.text(UNCOUNTED), postgresql_where=sa.text(UNCOUNTED)
+    ),
+    sa.Index(
+        "ix_job_items_fetched",
+        "job_id",
+        "ledger_id",
+        sqlite_where=sa.text(FETCHED_HERE),
+        postgresql_where=sa.text(FETCHED_HERE),
+    ),
+)
+
+job_counts = sa.Table(
+    # How many rows of a job came to which outcome.
+    "job_counts",
+    metadata,
+    sa.Column("job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("state", sa.String(16), primary_key=True),
+    sa.Column("reason", sa.String(40), primary_key=True),  # empty: none
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+
+job_parts = sa.Table(
+    # The resources that a job is over, sealed, some hundreds in a row.
+    "job_parts",
+    metadata,
+    sa.Column("job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+)
+
+job_lines = sa.Table(
+    # The lines of a cohort that is fetched from elsewhere.
+    "job_lines",
+    metadata,
+    sa.Column("job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("line", sa.Integer, primary_key=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # what is asked for
+    sa.Column("progress", sa.LargeBinary),  # sealed: the studies found, and what of them was here before
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(40)),
+    sa.Column("studies", sa.Integer, nullable=False, server_default="0"),  # found
+    sa.Column("fetched", sa.Integer, nullable=False, server_default="0"),  # instances that were not here before
+    sa.Column("handed", sa.Integer, nullable=False, server_default="0"),  # instances handed over to the project
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("next_try", sa.Float, nullable=False, server_default="0"),
+    sa.Index(None, "job_id", "state", "next_try"),
+)
+
+job_studies = sa.Table(
+    # What a dry run says of each research study.
+    "job_studies",
+    metadata,
+    sa.Column("job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("out_study", sa.String(64), primary_key=True),
+    sa.Column("out_patient", sa.String(64), primary_key=True),
+    sa.Column("outcome", sa.String(16), primary_key=True),
+    sa.Column("reason", sa.String(40), primary_key=True),  # empty: none
+    sa.Column("number", sa.BigInteger, nullable=False),
 )
 
 # Counters, kept by triggers in the transactions that change what they count (counting.py). `slot` is 0 on SQLite, and
