@@ -179,7 +179,18 @@ class ServiceDouble:
             fate = self.dry_fate(id_)
             done = fate == "deidentified"
             results.append(
-                {"outcome": fate if done else "quarantined", "reason": None if done else fate, "actions": {"REMOVE": 2}}
+                {
+                    "outcome": fate if done else "quarantined",
+                    "reason": None if done else fate,
+                    "actions": {"REMOVE": 2},
+                    "modality": "CT",
+                    "sop_class": "1.2.840.10008.5.1.4.1.1.2",
+                    "bytes": 1000,
+                    "out_bytes": 900 if done else 0,
+                    "seconds": 3.6,
+                    "study": "2.25.1",
+                    "patient": "PSEUDO",
+                }
             )
         return results
 

@@ -323,7 +323,8 @@ def test_health_metrics_nudge_and_description(api: Api) -> None:
 def test_openapi_describes_every_route(api: Api) -> None:
     document = api.get("/deid/openapi.json").json()
     expected = {
-        "/deid/jobs", "/deid/jobs/{job_id}", "/deid/jobs/{job_id}/cancel", "/deid/jobs/{job_id}/pause",
+        "/deid/jobs", "/deid/jobs/{job_id}", "/deid/jobs/{job_id}/report.csv",
+        "/deid/jobs/{job_id}/cancel", "/deid/jobs/{job_id}/pause",
         "/deid/jobs/{job_id}/resume", "/deid/jobs/{job_id}/resubmit", "/patients/{resource}/deidentify",
         "/studies/{resource}/deidentify", "/series/{resource}/deidentify", "/instances/{resource}/deidentify",
         "/deid/projects", "/deid/projects/{name}", "/deid/projects/{name}/studies",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from orthanc_deid.errors import SealError
 from orthanc_deid.orthanc import resources
-from orthanc_deid.pipeline import job_feed
+from orthanc_deid.pipeline import job_dry, job_feed
 from orthanc_deid.pipeline.job_model import JobRequest, open_part, orthanc_time
 from orthanc_deid.pipeline.jobs import (
     BadQuery,
@@ -466,14 +466,78 @@ def test_a_dry_run_counts_and_writes_nothing(service: ServiceDouble, monkeypatch
         assert ledger.counts(conn) == {}
 
 
-def test_a_dry_run_counts_anew_after_a_restart(service: ServiceDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_goes_on_after_a_restart_and_counts_nothing_twice(
+    service: ServiceDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(job_feed, "DRY_PAGE", 2)
     job = start(service, "PAT-SECRET", dry_run=True)
-    service.jobs._runner.turn()
-    assert sum(outcomes(service, job).values()) == 2
-    service.jobs = Jobs(service)
+    for done in (2, 4, 5):
+        service.jobs._runner.turn()
+        assert sum(outcomes(service, job).values()) == done
+        service.jobs = Jobs(service)
     turns(service)
     assert outcomes(service, job) == {"deidentified": 5}
+
+
+def test_the_report_of_a_dry_run_estimates_and_names_research_studies_only(service: ServiceDouble) -> None:
+    service.dry_fate = lambda id_: "value-left" if id_ == orthanc_id("PAT-SECRET/one/a/1") else "deidentified"
+    for number in range(15):
+        service.orthanc.add(f"PAT-SECRET{number}", "s", "t", 1)
+    request = service.jobs.make_request("lung", query={}, dry_run=True, sample=10)
+    job = str(service.jobs.create(request)["ID"])
+    turns(service)
+    content = service.jobs.get(job)["Content"]
+    assert content["Sample"] == 10 and sum(content["Outcomes"].values()) == 10
+    assert content["Modalities"] == {"CT": 10} and content["SOPClasses"] == {"CT Image Storage": 10}
+    held = content["Outcomes"].get("quarantined", 0)
+    estimate = content["Estimate"]
+    assert (estimate["Instances"], estimate["SourceBytes"]) == (20, 20_000)
+    assert (estimate["Bytes"], estimate["Deidentified"]) == (1800 * (10 - held), 2 * (10 - held))
+    assert estimate["Hours"] == round(72 / 3600 / service.config.workers, 3)
+    lines = service.jobs.report(job).splitlines()
+    assert lines[0] == "Section,Key,Pseudonym,Outcome,Reason,Number"
+    assert f"study,2.25.1,PSEUDO,deidentified,,{10 - held}" in lines and "sop-class,CT Image Storage,,,,10" in lines
+    assert "PAT-SECRET" not in "".join(lines)
+
+
+def test_what_is_no_term_of_the_standard_is_not_repeated_in_a_report() -> None:
+    dry, _ = job_dry.count({}, [{"outcome": "deidentified", "modality": "MILLER", "sop_class": "1.2.3.19500101"}])
+    assert (dry["modalities"], dry["sop_classes"]) == ({"other": 1}, {"other": 1})
+    assert job_dry.sop_class("1.2.840.10008.1.2.1") == "other", "a transfer syntax is no SOP class"
+
+
+def test_a_running_job_tells_its_pace_and_its_end(service: ServiceDouble) -> None:
+    now = [1000.0]
+    service.jobs = Jobs(service, clock=lambda: now[0])
+    for number in range(10):
+        service.orthanc.add("BIG", f"s{number}", "t", 10)
+    job = str(service.jobs.create(service.jobs.make_request("lung", query={}))["ID"])
+    turns(service)
+    assert service.jobs.get(job)["Content"]["Remaining"] == 105
+    for _ in range(10):
+        now[0] += 10
+        service.work(only=5)
+        service.jobs._runner.turn()
+    shown = service.jobs.get(job)
+    assert shown["Content"]["InstancesPerSecond"] == 0.5 and shown["Content"]["Remaining"] == 55
+    assert shown["Content"]["EstimatedEnd"] == orthanc_time(now[0] + 110)
+    assert shown["EffectiveRuntime"] == 100
+    service.jobs.pause(job)
+    now[0] += 10_000
+    shown = service.jobs.get(job)
+    assert shown["EffectiveRuntime"] == 100 and "EstimatedEnd" not in shown["Content"]
+    service.jobs.resume(job)
+    for _ in range(5):
+        now[0] += 10
+        service.work(only=10)
+        service.jobs._runner.turn()
+    shown = service.jobs.get(job)
+    assert shown["EffectiveRuntime"] == 150 and shown["Content"]["InstancesPerSecond"] == 1.0
+    # The time while the service was down does not count.
+    service.jobs = Jobs(service, clock=lambda: now[0])
+    now[0] += 5000
+    service.jobs._runner.turn()
+    assert service.jobs.get(job)["EffectiveRuntime"] == 150
 
 
 def test_an_unexpected_error_ends_one_job_without_its_text(service: ServiceDouble) -> None:

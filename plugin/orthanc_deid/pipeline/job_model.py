@@ -209,6 +209,8 @@ def progress(row: JobRow, tally: Tally) -> int:
 def expected(row: JobRow, tally: Tally) -> int | None:
     """Return how many instances the job will have had, as far as that can be told by now."""
     total: int = tally.total + row.content["Skipped"]
+    if row.content.get("Sample"):
+        return row.content.get("Expected")
     if row.content["Expanded"]:
         return total
     if row.content.get("Expected") is not None:
@@ -218,7 +220,10 @@ def expected(row: JobRow, tally: Tally) -> int | None:
 
 def remaining(row: JobRow, tally: Tally) -> int | None:
     """Return how many instances are still to be done, as far as that can be told by now."""
+    sample = row.content.get("Sample")
     whole = expected(row, tally)
+    if sample and whole is not None:
+        whole = min(whole, sample)
     done = tally.total if row.content["DryRun"] else tally.done
     return None if whole is None else max(0, whole - row.content["Skipped"] - done)
 

@@ -69,11 +69,15 @@ class Rates:
     """What the last minutes brought, job by job; kept in memory only."""
 
     def __init__(self) -> None:
-        self._samples: dict[str, deque[tuple[float, int]]] = {}
+        self._samples: dict[str, tuple[float | None, deque[tuple[float, int]]]] = {}
 
-    def add(self, job_id: str, now: float, done: int) -> float | None:
-        """Note how many instances are done; returns the rate, None while nothing can be said."""
-        samples = self._samples.setdefault(job_id, deque())
+    def add(self, job_id: str, now: float, done: int, since: float | None) -> float | None:
+        """Note how many instances are done by a job that runs since then; returns the rate, None while nothing can be
+        said."""
+        known, samples = self._samples.get(job_id, (None, deque()))
+        if known != since or job_id not in self._samples:
+            samples = deque()
+            self._samples[job_id] = since, samples
         if samples and (now < samples[-1][0] or done < samples[0][1]):
             samples.clear()  # the clock went back, or the job begins again
         if not samples or now - samples[-1][0] >= 1.0:

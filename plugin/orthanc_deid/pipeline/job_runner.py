@@ -182,10 +182,11 @@ class JobRunner:
                 number, made = job_items.fold(conn, row.id, FOLD, self._also(row))
             with store.read() as conn:
                 done = Tally(*job_items.outcomes(conn, row.id)).done
-        rate = self._rates.add(row.id, now, done)
+        pace = row.content.get("Pace")
+        # A rate over the time that it was paused would say nothing.
+        rate = self._rates.add(row.id, now, done, None if pace is None else pace["Since"])
         known = row.content.get("Studies") or []
         new = [study for study in map(list, made) if study not in known][: STUDIES_SHOWN - len(known)]
-        pace = row.content.get("Pace")
         if new or (pace is not None and now - pace["Seen"] >= job_pace.NOTED):
             with store.begin() as conn:
                 job = rows.get(conn, row.id, lock=True)
