@@ -1,14 +1,20 @@
-"""The metrics, read from the ledger when somebody asks; labels are projects, states, reasons and destinations only."""
+"""The metrics, read from the ledger when somebody asks; labels are projects, states, reasons and destinations only.
+
+All of it comes from counters that the database keeps (store.counting), so asking costs the same however long the ledger
+is, and what is counted goes on where it was after a restart. docs/operations.md has a table of them, docs/alerts.yml
+rules; tests hold both to what stands here.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from orthanc_deid.store import Store, deliveries, knowledge, ledger
+from orthanc_deid.store import Store, counting, deliveries, knowledge, ledger
 
 
 class _Collector:
@@ -20,12 +26,18 @@ class _Collector:
         """Yield the metrics."""
         with self._store.read() as conn:
             counts, reasons, sends = ledger.counts(conn), ledger.reasons(conn), deliveries.counts(conn)
-            late = knowledge.late(conn)
+            late, events = knowledge.late(conn), counting.events(conn)
+            oldest = {project: ledger.oldest_unfinished(conn, project) for project in counts}
         instances = GaugeMetricFamily("deid_instances", "Instances in the ledger", labels=["project", "state"])
         for project, states in counts.items():
             for state, number in states.items():
                 instances.add_metric([project, state], number)
         yield instances
+        came = CounterMetricFamily("deid_events", "How often instances came into a state", labels=["project", "state"])
+        for project, states in events.items():
+            for state, number in states.items():
+                came.add_metric([project, state], number)
+        yield came
         parked = GaugeMetricFamily(
             "deid_parked", "Instances that did not pass, by reason", labels=["project", "reason"]
         )
@@ -50,14 +62,55 @@ class _Collector:
                     sent.add_metric([project, destination, state], number)
         yield sent
         health = self._health
-        yield GaugeMetricFamily("deid_backlog_instances", "Instances that wait for a worker", value=health["Backlog"])
-        yield GaugeMetricFamily(
-            "deid_oldest_seconds", "Age of the oldest instance without an outcome", value=health["OldestSeconds"]
+        backlog = GaugeMetricFamily("deid_backlog_instances", "Instances that wait for a worker", labels=["project"])
+        age = GaugeMetricFamily(
+            "deid_oldest_seconds", "Age of the oldest instance without an outcome", labels=["project"]
         )
+        now = time.time()
+        for project, states in counts.items():
+            backlog.add_metric([project], sum(states.get(state, 0) for state in ("queued", "working")))
+            age.add_metric([project], max(0.0, now - (oldest[project] or now)))
+        yield from (backlog, age)
+        yield from _destinations(sends, health)
         workers = health["Workers"]
         yield GaugeMetricFamily("deid_workers_alive", "Worker processes that live", value=workers["Alive"])
         yield CounterMetricFamily("deid_worker_restarts", "Worker processes that died", value=workers["Restarts"])
         yield GaugeMetricFamily("deid_troubles", "Parts of the service that do not work", value=len(health["Troubles"]))
+        tasks = GaugeMetricFamily("deid_tasks", "Tasks that run, by kind", labels=["kind"])
+        for kind, number in health["Tasks"].items():
+            tasks.add_metric([kind], number)
+        yield tasks
+        orthanc = health["Orthanc"]
+        yield CounterMetricFamily(
+            "deid_orthanc_requests", "Requests of the service that Orthanc answered", value=orthanc["Answers"]
+        )
+        yield CounterMetricFamily(
+            "deid_orthanc_seconds", "What these requests took, transfer included", value=orthanc["Seconds"]
+        )
+        yield GaugeMetricFamily(
+            "deid_reconciled_timestamp_seconds", "When all instances were compared last", value=health["LastReconciled"]
+        )
+        yield GaugeMetricFamily(
+            "deid_outbox_instances",
+            "Outputs in the outbox: verified, and not confirmed yet",
+            value=sum(states.get(state, 0) for states in counts.values() for state in ("ready", "released")),
+        )
+        free = GaugeMetricFamily("deid_disk_free_bytes", "Room on the disk of a folder", labels=["place"])
+        for place, number in health["Free"].items():
+            free.add_metric([place], number)
+        yield free
+        yield GaugeMetricFamily("deid_database_bytes", "Size of the database", value=self._store.size())
+
+
+def _destinations(sends: Mapping[str, Mapping[str, Any]], health: Mapping[str, Any]) -> Iterator[Metric]:
+    """Say of each destination that something was ever for whether it answers."""
+    up = GaugeMetricFamily(
+        "deid_destination_up", "Whether a destination answered when last tried", labels=["destination"]
+    )
+    down = set(health["PeersDown"])
+    for name in sorted({name for destinations in sends.values() for name in destinations} | down):
+        up.add_metric([name], 0.0 if name in down else 1.0)
+    yield up
 
 
 def render(store: Store, health: Mapping[str, Any]) -> bytes:

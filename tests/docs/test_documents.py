@@ -12,6 +12,7 @@ import pytest
 from orthanc_deid.core.errors import QUARANTINE_REASONS, REJECT_REASONS
 from orthanc_deid.metrics import render
 from orthanc_deid.store import Store, ledger
+from ruamel.yaml import YAML
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -77,16 +78,47 @@ def test_every_reason_and_state_is_explained() -> None:
     assert not missing, f"docs/operations.md does not explain {sorted(missing)}"
 
 
-def test_every_metric_is_explained(tmp_path: Path) -> None:
+def metrics(tmp_path: Path) -> set[str]:
+    """The names of all metrics."""
     store = Store.open(tmp_path / "deid.sqlite3")
     workers = {"Alive": 1, "Restarts": 0}
-    health = {"Backlog": 0, "OldestSeconds": 0.0, "Workers": workers, "Troubles": []}
+    health = {
+        "Workers": workers,
+        "Troubles": [],
+        "Tasks": {"series": 0},
+        "Orthanc": {"Answers": 0, "Seconds": 0.0},
+        "Free": {"outbox": 1},
+        "PeersDown": ["peer:research"],
+        "LastReconciled": 0.0,
+    }
     text = render(store, health).decode()
     store.close()
-    shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE") and "_created" not in line}
+    return {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE") and "_created" not in line}
+
+
+def test_every_metric_is_explained(tmp_path: Path) -> None:
+    shown = metrics(tmp_path)
     assert shown
     explained = set(re.findall(r"^\| `(deid_\w+)` \|", (CHECKOUT / "docs/operations.md").read_text(), re.M))
     assert explained == shown
+
+
+def test_alert_rules_name_metrics_that_exist_and_say_what_to_do(tmp_path: Path) -> None:
+    rules = YAML(typ="safe").load((CHECKOUT / "docs/alerts.yml").read_text())["groups"]
+    known = metrics(tmp_path)
+    alerts = [rule for group in rules for rule in group["rules"]]
+    assert len(alerts) > 5
+    text = (CHECKOUT / "docs/operations.md").read_text()
+    for alert in alerts:
+        assert set(alert) == {"alert", "expr", "for", "labels", "annotations"}, alert["alert"]
+        assert set(alert["annotations"]) == {"summary"} and alert["labels"]["severity"] in {"page", "ticket"}
+        assert re.fullmatch(r"[0-9]+[smhd]", alert["for"])
+        asked = set(re.findall(r"\bdeid_\w+", alert["expr"]))
+        assert asked and asked <= known, f"{alert['alert']} asks for {sorted(asked - known)}"
+        assert alert["expr"].count("(") == alert["expr"].count(")")
+        assert f"| `{alert['alert']}` |" in text, f"{alert['alert']} is not in docs/operations.md"
+    names = [alert["alert"] for alert in alerts]
+    assert len(names) == len(set(names))
 
 
 def test_the_changelog_has_an_unreleased_section_of_known_kinds() -> None:

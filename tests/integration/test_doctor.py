@@ -26,8 +26,19 @@ def doctor(clinical: Orthanc) -> tuple[int, str]:
 
 def test_a_running_installation_is_well_until_its_peer_stops(clinical: Orthanc, research: Orthanc) -> None:
     code, told = doctor(clinical)
-    assert code == 0, told
-    for what in ("configuration", "interpreter", "data folder", "master key", "database", "Orthanc", "clock", "plugin"):
+    assert code in (0, 2), told  # a machine may deserve warnings
+    for what in (
+        "configuration",
+        "interpreter",
+        "data folder",
+        "master key",
+        "database",
+        "Orthanc",
+        "clock",
+        "plugin",
+        "time zone",
+        "packages",
+    ):
         assert f"ok {what} " in told
     assert "ok peer research Orthanc 1." in told
     research.stop()

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import threading
 import time
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from orthanc_deid import doctor
 from orthanc_deid.cli import main
-from orthanc_deid.doctor import ERROR, OK, WARNING
+from orthanc_deid.doctor.found import ERROR, OK, WARNING, Finding
 from orthanc_deid.identity.keys import MasterKey
-from orthanc_deid.store import Store
+from orthanc_deid.store import Store, ledger
+
+from tests.ledgers import add, source
 
 
 class Installation:
@@ -57,7 +62,7 @@ def test_a_sound_installation_whose_orthanc_does_not_run(
     found = installation.found()
     assert found["Orthanc"][0] == ERROR
     assert {what for what, (level, _) in found.items() if level == ERROR} == {"Orthanc"}
-    for what in ("configuration", "data folder", "master key", "database", "recycling"):
+    for what in ("configuration", "data folder", "master key", "database", "recycling", "owner", "packages"):
         assert found[what][0] == OK, what
     assert main(["doctor", "--config", str(installation.folder / "orthanc.json")]) == 1
     assert "is it running?" in " ".join(capsys.readouterr().out.split())
@@ -170,3 +175,93 @@ def test_an_interpreter_without_the_packages(installation: Installation, tmp_pat
     fake.chmod(0o755)
     deid = {"Python": str(fake), "Projects": {}}
     assert installation.found(Deid=deid)["interpreter"][0] == ERROR
+
+
+def test_a_key_file_that_the_database_was_not_made_with(installation: Installation) -> None:
+    with closing(sqlite3.connect(installation.database)) as connection, connection:
+        connection.execute("INSERT INTO projects VALUES ('lung', 1, 'another', 1.0)")
+    level, detail = installation.found()["key of the database"]
+    assert (level, "lung" in detail) == (ERROR, True)
+
+
+def test_an_old_backlog_and_what_is_held(installation: Installation) -> None:
+    store = Store.open(installation.database)
+    with store.begin() as conn:
+        add(conn, "waits")
+        (held,) = add(conn, "held")
+        conn.exec_driver_sql(f"UPDATE ledger SET state = 'quarantined', reason = 'unparsable' WHERE id = {held.id}")
+        ledger.add_many(conn, "gone", [source("other")], 1.0)
+    store.close()
+    found = installation.found()
+    level, detail = found["ledger of lung"]
+    assert level == WARNING and "2 instances, 1 on their way, the oldest for" in detail
+    assert found["held of lung"] == (WARNING, "1 unparsable: see /deid/quarantine")
+    level, detail = found["ledger of gone"]
+    assert level == WARNING and "not configured any more" in detail
+
+
+def test_counters_are_compared_when_asked(installation: Installation) -> None:
+    path = installation.folder / "orthanc.json"
+    installation.found()
+    assert {one.level for one in doctor.findings(path, thorough=True) if one.what == "counters"} == {OK}
+    with closing(sqlite3.connect(installation.database)) as connection, connection:
+        connection.execute("INSERT INTO instance_counts VALUES (0, 'lung', 'queued', '', 0, 3)")
+    assert {one.level for one in doctor.findings(path, thorough=True) if one.what == "counters"} == {ERROR}
+
+
+def test_findings_as_json_and_a_status_for_the_worst(
+    installation: Installation, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = installation.folder / "orthanc.json"
+    installation.found()
+    assert main(["doctor", "--json", "--config", str(path)]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["Worst"] == ERROR
+    assert {"Level", "What", "Detail"} == set(told["Findings"][0])
+    for level, status in ((OK, 0), (WARNING, 2), (ERROR, 1)):
+        monkeypatch.setattr(doctor, "findings", lambda path, thorough, level=level: [Finding(level, "what", "why")])
+        assert main(["doctor", "--config", str(path)]) == status
+
+
+def test_files_of_another_user(installation: Installation) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give a file away")
+    os.chown(installation.key, 65534, 65534)
+    level, detail = installation.found()["owner"]
+    assert level == ERROR and str(installation.key) in detail
+
+
+def test_what_is_not_the_services_in_its_folder(installation: Installation) -> None:
+    assert "leftovers" not in installation.found()
+    (installation.data / "copy of a disk").mkdir()
+    level, detail = installation.found()["leftovers"]
+    assert level == WARNING and "copy of" not in detail
+
+
+def test_scripts_that_may_send_research_copies_on(installation: Installation) -> None:
+    project = {"Profile": "basic", "KeepResearchCopy": True}
+    deid = {"Projects": {"lung": project}}
+    assert installation.found(LuaScripts=["route.lua"], Deid=deid)["auto-routing"][0] == WARNING
+    assert installation.found(LuaScripts=["route.lua"])["auto-routing"][0] == OK
+
+
+def test_a_peer_with_little_patience_and_another_clock(installation: Installation) -> None:
+    class Peer(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response_only(401)
+            self.send_header("Date", "Mon, 01 Jan 2001 00:00:00 GMT")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Peer) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        address = {"Url": f"http://127.0.0.1:{server.server_port}/", "Timeout": 10}
+        found = installation.found(OrthancPeers={"research": address})
+        server.shutdown()
+        thread.join()
+    assert found["clock of research"][0] == WARNING
+    detail = "10 s for a whole transfer: over 10 Mbit/s nothing above 12 MB passes"
+    assert found["size limit of research"] == (WARNING, detail)

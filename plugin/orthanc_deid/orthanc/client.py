@@ -164,6 +164,10 @@ class OrthancClient:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._idle: list[tuple[Wire, float]] = []
+        self.answers = 0
+        """Requests that were answered."""
+        self.seconds = 0.0
+        """What they took, transfer included."""
 
     def close(self) -> None:
         """Close the idle connections; the client may be used again."""
@@ -180,19 +184,24 @@ class OrthancClient:
             with self._lock:
                 wire, since = self._idle.pop() if self._idle else (None, 0.0)
             if wire is None:
-                return Wire(self._host, self._port, self._tls, timeout)
+                wire = Wire(self._host, self._port, self._tls, timeout)
+                wire.taken = time.monotonic()
+                return wire
             if time.monotonic() - since < IDLE_SECONDS and wire.quiet():
                 wire.patience(timeout)
+                wire.taken = time.monotonic()
                 return wire
             wire.close()
 
     def _done(self, wire: Wire) -> None:
         """Keep a connection whose answer has been read, if it can be used again."""
-        if wire.keep:
-            with self._lock:
-                if len(self._idle) < MAX_IDLE:
-                    self._idle.append((wire, time.monotonic()))
-                    return
+        now = time.monotonic()
+        with self._lock:
+            self.answers += 1
+            self.seconds += now - wire.taken
+            if wire.keep and len(self._idle) < MAX_IDLE:
+                self._idle.append((wire, now))
+                return
         wire.close()
 
     def _head(self, method: str, path: str, encoding: str = "identity", more: str = "") -> bytes:

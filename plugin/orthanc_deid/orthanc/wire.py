@@ -34,6 +34,8 @@ class Wire:
         self._chunked = False
         self.keep = False
         """Whether the connection may be used again once the body has been read."""
+        self.taken = 0.0
+        """When somebody took it for a request, by the steady clock."""
 
     @property
     def connected(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -269,8 +270,18 @@ class Service:
             "Tasks": self._tasks.count(),
             "LastChange": self._intake.last_sequence,
             "LastReconciled": self._intake.last_reconciled,
+            "Orthanc": {"Answers": self.orthanc.answers, "Seconds": round(self.orthanc.seconds, 3)},
+            "Free": self._free(),
             "PeersDown": sorted(self._deliveries.down()),
             "Troubles": troubles,
+        }
+
+    def _free(self) -> dict[str, int]:
+        """Return the bytes that are free where the service writes."""
+        return {
+            place: shutil.disk_usage(folder).free
+            for place, folder in (("outbox", self._shared.outbox.folder), ("data", self.config.data_directory))
+            if folder.is_dir()
         }
 
     def render_metrics(self) -> bytes:

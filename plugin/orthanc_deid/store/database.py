@@ -109,6 +109,14 @@ class Store:
             with connection.begin():
                 yield connection
 
+    def size(self) -> int:
+        """Return the bytes that the database takes on its disk."""
+        with self.read() as conn:
+            if not self._sqlite:
+                return int(conn.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+            pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
+            return int(pages * conn.exec_driver_sql("PRAGMA page_size").scalar_one())
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()

@@ -1,60 +1,40 @@
 """The command `doctor`: looks at an installation as a support call would, changes nothing, and says what to do.
 
 It reads Orthanc's configuration as the plugin would, the files of the service, and asks the running Orthanc. Run it as
-the user that Orthanc runs as. Exit status 0: nothing found that keeps it from working (warnings may remain); else 1.
+the user that Orthanc runs as. The exit status is that of the worst finding: 0 all is well, 2 warnings, 1 something that
+keeps it from working.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
-import sqlite3
 import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alembic.script import ScriptDirectory
 from rich.console import Console
 from rich.table import Table
 
-from orthanc_deid import startup
-from orthanc_deid.config import Config
+from orthanc_deid import __version__, startup
+from orthanc_deid.doctor import place, records
+from orthanc_deid.doctor.found import ERROR, LEVELS, OK, WARNING, Finding, Patient
 from orthanc_deid.errors import ConfigError, KeyFileError
 from orthanc_deid.identity.keys import MasterKey
 from orthanc_deid.orthanc.client import NotFound, OrthancClient, OrthancError, Unavailable
-from orthanc_deid.startup import LOSSY, Startup
-from orthanc_deid.store.database import alembic_config
+from orthanc_deid.startup import LOSSY
 
 OLDEST_ORTHANC = (1, 10, 1)
 LITTLE_BYTES, SCARCE_BYTES = 20 << 30, 2 << 30
 HOSTID = Path("/etc/hostid")
 
-OK, WARNING, ERROR = "ok", "warning", "error"
+STATUS = {OK: 0, WARNING: 2, ERROR: 1}
 STYLE = {OK: "green", WARNING: "yellow", ERROR: "bold red"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: how it is, of what, and what to do about it."""
-
-    level: str
-    what: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Patient:
-    """What is looked at."""
-
-    begun: Startup
-    config: Config
-    orthanc: OrthancClient
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,21 +45,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="Orthanc's configuration, a file or a folder (%(default)s)",
     )
+    parser.add_argument("--json", action="store_true", help="write the findings as JSON")
+    parser.add_argument("--thorough", action="store_true", help="read the whole database, however large")
 
 
 def run(args: argparse.Namespace) -> int:
     """Look at everything and print what was found."""
-    found = list(findings(Path(args.config)))
+    found = list(findings(Path(args.config), thorough=args.thorough))
+    worst = max((LEVELS.index(finding.level) for finding in found), default=0)
+    if args.json:
+        told = [{"Level": one.level, "What": one.what, "Detail": one.detail} for one in found]
+        print(json.dumps({"Worst": LEVELS[worst], "Findings": told}, indent=2))
+        return STATUS[LEVELS[worst]]
     table = Table(box=None, pad_edge=False)
     for title in ("", "what", "found"):
         table.add_column(title, overflow="fold")
     for finding in found:
         table.add_row(f"[{STYLE[finding.level]}]{finding.level}[/]", finding.what, finding.detail)
     Console(highlight=False).print(table)
-    return 1 if any(finding.level == ERROR for finding in found) else 0
+    return STATUS[LEVELS[worst]]
 
 
-def findings(path: Path) -> Iterator[Finding]:
+def findings(path: Path, *, thorough: bool = False) -> Iterator[Finding]:
     """Look at the installation whose Orthanc is configured at `path`."""
     try:
         begun = startup.read(str(path))
@@ -89,7 +76,7 @@ def findings(path: Path) -> Iterator[Finding]:
             yield Finding(ERROR, "configuration", line)
         return
     yield Finding(OK, "configuration", f"valid; projects: {', '.join(sorted(config.projects)) or 'none'}")
-    patient = Patient(begun, config, OrthancClient(begun.url, begun.authorization, begun.ca, timeout=15))
+    patient = Patient(begun, config, OrthancClient(begun.url, begun.authorization, begun.ca, timeout=15), thorough)
     try:
         for check in CHECKS:
             yield from _guarded(check, patient)
@@ -141,10 +128,10 @@ def _disk_space(patient: Patient) -> Iterator[Finding]:
         "data folder": patient.config.data_directory,
         "storage": Path(str(patient.begun.orthanc["StorageDirectory"])),
     }
-    for name, place in places.items():
-        while not place.exists():
-            place = place.parent
-        free = shutil.disk_usage(place).free
+    for name, folder in places.items():
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
         level = ERROR if free < SCARCE_BYTES else WARNING if free < LITTLE_BYTES else OK
         yield Finding(level, f"disk of the {name}", f"{free / (1 << 30):.0f} GB free")
 
@@ -160,34 +147,6 @@ def _master_key(patient: Patient) -> Iterator[Finding]:
         yield Finding(ERROR, "master key", str(error))
     else:
         yield Finding(OK, "master key", f"{path}, private; keep a backup of it apart from the database's")
-
-
-def _database(patient: Patient) -> Iterator[Finding]:
-    path = patient.config.database
-    if not path.exists():
-        yield Finding(WARNING, "database", f"{path} is not there yet: the first start makes it")
-        return
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=15)) as connection:
-            sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
-            revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
-            newest = connection.execute("SELECT max(updated) FROM ledger").fetchone()[0]
-    except sqlite3.Error as error:
-        yield Finding(ERROR, "database", f"{path} cannot be read ({type(error).__name__})")
-        return
-    scripts = ScriptDirectory.from_config(alembic_config())
-    if not sound:
-        yield Finding(ERROR, "database", f"{path} is damaged; restore it from the backup")
-    elif revision == scripts.get_current_head():
-        yield Finding(OK, "database", f"{path}, sound, tables up to date")
-    elif revision in {script.revision for script in scripts.walk_revisions()}:
-        yield Finding(
-            WARNING, "database", "the tables are those of an older version; the next start brings them up to date"
-        )
-    else:
-        yield Finding(ERROR, "database", "a newer version of orthanc-deid made the tables; install that one")
-    if newest is not None and newest > time.time() + 60:
-        yield Finding(ERROR, "clock", "the last entry of the ledger lies in the future: the machine's clock went back")
 
 
 def _recycling(patient: Patient) -> Iterator[Finding]:
@@ -245,6 +204,7 @@ def _orthanc(patient: Patient) -> Iterator[Finding]:
     old = bool(numbers) and numbers < OLDEST_ORTHANC
     yield Finding(ERROR if old else OK, "Orthanc", f"{version} at {patient.begun.url}" + (": too old" if old else ""))
     yield from _clock(patient)
+    yield from place.time_zone(patient)
     yield from _plugin(patient)
     yield from _peers(patient)
 
@@ -269,6 +229,9 @@ def _plugin(patient: Patient) -> Iterator[Finding]:
         return
     status = str(health["Status"])
     detail = f"{health['Version']}, service {status}"
+    running = str((health["Service"] or {}).get("Version") or health["Version"])
+    if {running, str(health["Version"])} != {__version__}:
+        yield Finding(WARNING, "version", f"{__version__} is installed, {running} runs: restart Orthanc")
     if health["Restarts"]:
         detail += f", restarted {health['Restarts']} times: see Orthanc's log"
     level = ERROR if status == "down" else WARNING if health["Restarts"] or status != "ok" else OK
@@ -276,10 +239,6 @@ def _plugin(patient: Patient) -> Iterator[Finding]:
     service: dict[str, Any] = health["Service"] or {}
     for trouble in service.get("Troubles") or ():
         yield Finding(WARNING, f"service, {trouble['Part']}", str(trouble["Reason"]))
-    states = service.get("States") or {}
-    held = sum(states.get(state, 0) for state in ("quarantined", "refused", "conflict", "source-lost"))
-    if held:
-        yield Finding(WARNING, "held", f"{held} instances wait for a person: /deid/quarantine")
 
 
 def _peers(patient: Patient) -> Iterator[Finding]:
@@ -297,10 +256,16 @@ def _peers(patient: Patient) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     _interpreter,
+    place.packages,
     _data_folder,
+    place.owners,
+    place.leftovers,
     _disk_space,
     _master_key,
-    _database,
+    records.database,
+    place.projects,
+    place.routing,
+    place.peers,
     _recycling,
     _settings,
     _host_id,
