@@ -8,14 +8,15 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from orthanc_deid.pipeline.worker import AskKnown, Chunk, Done, End, Setup
+from orthanc_deid.pipeline.worker import AskKnown, Done, End, GiveWay, Setup
 
 
 def main(pipe: Connection, setup: Setup) -> None:
     """Answer each item by what its instance says: kill, once, ask, or anything else: done."""
     try:
         while True:
-            chunk: Chunk = pipe.recv()
+            while isinstance(chunk := pipe.recv(), GiveWay):
+                continue
             for item in chunk.items:
                 if item.instance == "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -24,6 +25,8 @@ def main(pipe: Connection, setup: Setup) -> None:
                     if not flag.exists():
                         flag.touch()
                         os.kill(os.getpid(), signal.SIGKILL)
+                if item.instance == "slow":
+                    time.sleep(0.3)
                 if item.instance == "hang":
                     time.sleep(600)
                 known = None
@@ -31,6 +34,13 @@ def main(pipe: Connection, setup: Setup) -> None:
                     pipe.send(AskKnown(chunk.project, "subject", 3))
                     known = pipe.recv()
                 pipe.send(Done(item.row, "ready", findings={"pid": os.getpid(), "known": known}))
+                if give_way(pipe):
+                    break
             pipe.send(End(1 if chunk.items[0].instance != "fat" else 1 << 40))
     except (EOFError, ConnectionError):
         pass
+
+
+def give_way(pipe: Connection) -> bool:
+    """Whether the service has asked for that."""
+    return pipe.poll() and isinstance(pipe.recv(), GiveWay)

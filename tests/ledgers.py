@@ -60,9 +60,9 @@ def add(conn: Any, *names: str, now: float = 100.0, **arguments: Any) -> list[Ad
     return ledger.add_many(conn, PROJECT, [source(name) for name in names], now, **arguments)
 
 
-def claim(conn: Any, series: str = "series-a", *, limit: int = 100, now: float = 101.0) -> list[Work]:
+def claim(conn: Any, series: str = "series-a", *, limit: int = 100, now: float = 101.0, **more: Any) -> list[Work]:
     """Take what is queued of a series."""
-    return ledger.claim(conn, PROJECT, VAULT.index("series", series), limit, "service-1", now)
+    return ledger.claim(conn, PROJECT, VAULT.index("series", series), limit, "service-1", now, **more)
 
 
 def finish(conn: Any, *outcomes: Outcome, now: float = 102.0) -> list[Finished]:
@@ -78,9 +78,11 @@ def make_ready(conn: Any, *names: str, now: float = 100.0, **arguments: Any) -> 
     return [row.id for row in added]
 
 
-def make_released(conn: Any, *names: str, destinations: Sequence[str] = (PEER,), now: float = 100.0) -> list[int]:
+def make_released(
+    conn: Any, *names: str, destinations: Sequence[str] = (PEER,), now: float = 100.0, **arguments: Any
+) -> list[int]:
     """Bring instances through and release them."""
-    return ledger.release_rows(conn, make_ready(conn, *names, now=now), destinations, now)
+    return ledger.release_rows(conn, make_ready(conn, *names, now=now, **arguments), destinations, now)
 
 
 def take(conn: Any, destination: str = PEER, *, now: float = 200.0, **arguments: Any) -> list[ToSend]:

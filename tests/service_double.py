@@ -226,12 +226,11 @@ class ServiceDouble:
     def _claim(self, only: int) -> Iterator[tuple[str, str, Any]]:
         with self.store.begin() as conn:
             for waiting in ledger.backlog(conn):
-                limit = min(only, waiting.queued)
-                only -= limit
-                if limit:
-                    vault = Vault(self.keys(waiting.project))
-                    for work in ledger.claim(conn, waiting.project, waiting.series_index, limit, "me", time.time()):
-                        yield waiting.project, vault.open("instance", work.instance_sealed), work
+                vault = Vault(self.keys(waiting.project))
+                claimed = ledger.claim(conn, waiting.project, waiting.series_index, only, "me", time.time())
+                only -= len(claimed)
+                for work in claimed:
+                    yield waiting.project, vault.open("instance", work.instance_sealed), work
 
     def _ready(self, project: str, id_: str, ledger_id: int) -> Outcome:
         keys = self.keys(project)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from orthanc_deid.core.values import Known
 from orthanc_deid.identity.vault import Vault
-from orthanc_deid.pipeline.pool import Pool, Work
+from orthanc_deid.pipeline.pool import Pool, Queue, Work
 from orthanc_deid.pipeline.worker import Chunk, Done, Item, Knowledge, Setup
+from orthanc_deid.store.rows import BACKFILL, FRESH
 
 from tests import crashers, ledgers
 
@@ -28,9 +29,9 @@ class Harness:
     def _known(self, project: str, subject: str, revision: int) -> tuple[int, list[bytes]]:
         return revision + 1, [project.encode(), subject.encode()]
 
-    def submit(self, *instances: str) -> None:
-        items = tuple(Item(row, instance, "") for row, instance in enumerate(instances))
-        self.pool.submit(Work(Chunk("p", items), self.answers.put, self.answers.put))
+    def submit(self, *instances: str, first: int = 0, priority: int = FRESH) -> None:
+        items = tuple(Item(row, instance, "") for row, instance in enumerate(instances, first))
+        self.pool.submit(Work(Chunk("p", items), self.answers.put, self.answers.put, priority))
 
     def take(self, number: int) -> list[Done | Item]:
         return [self.answers.get(timeout=30) for _ in range(number)]
@@ -66,6 +67,35 @@ def test_a_dead_worker_costs_only_the_item_it_was_at(start: Callable[[int], Harn
     assert [item.instance for item in blamed] == ["kill"]
     assert sorted(answer.row for answer in answers if isinstance(answer, Done)) == [0, 2, 3]
     assert harness.pool.restarts == 1
+
+
+def test_a_chunk_in_hand_gives_way_to_something_more_urgent(start: Callable[[int], Harness]) -> None:
+    harness = start(1)
+    harness.submit("slow", "slow", "slow", "slow", first=0, priority=BACKFILL)
+    harness.take(1)
+    harness.submit("new", first=9)
+    rows = [answer.row for answer in harness.take(4) if isinstance(answer, Done)]
+    assert rows.index(9) <= 2, "the item in hand, and the one that was begun when its end was seen"
+    assert sorted(rows) == [1, 2, 3, 9], "and the rest is done later, each once"
+    assert harness.pool.restarts == 0 and harness.answers.empty()
+
+
+def test_what_is_urgent_goes_first_and_what_is_not_never_stands_still() -> None:
+    def work(number: int, priority: int) -> Work:
+        return Work(Chunk(str(number), ()), lambda _: None, lambda _: None, priority)
+
+    waiting = Queue()
+    for number in range(100):
+        waiting.put(work(number, BACKFILL))
+    taken = []
+    for number in range(100, 200):
+        waiting.put(work(number, FRESH))
+        assert waiting.better(BACKFILL) and not waiting.better(FRESH)
+        taken.append(waiting.take())
+    old = [one for one in taken if int(one.chunk.project) < 100]
+    assert [one.chunk.project for one in old] == [str(number) for number in range(100 // Queue.PATIENCE)]
+    assert {one.priority for one in old} == {FRESH}, "what has its turn is not asked to give way"
+    assert len(waiting) == 100
 
 
 def test_a_worker_that_died_while_idle_blames_nobody(start: Callable[[int], Harness]) -> None:

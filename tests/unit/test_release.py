@@ -24,10 +24,12 @@ class Tasks:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
+        self.priorities: list[int] = []
 
-    def ask(self, *name: str) -> None:
+    def ask(self, *name: str, priority: int = 0) -> None:
         """A task is wanted."""
         self.asked.append(name)
+        self.priorities.append(priority)
 
 
 class Setting:

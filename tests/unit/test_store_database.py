@@ -116,6 +116,24 @@ def test_a_database_of_the_first_version_keeps_its_rows(tmp_path: Path) -> None:
     store.close()
 
 
+def test_what_a_job_had_queued_before_there_were_priorities_is_back_fill(tmp_path: Path) -> None:
+    path = tmp_path / "deid.sqlite3"
+    old = sa.create_engine(f"sqlite:///{path}")
+    with old.begin() as conn:
+        upgrade(conn, "0003")
+        columns = "project, source_digest, source_sealed, series_index, series_sealed, study_index, created, updated"
+        values = "'lung', 'd', x'00', 's', x'00', 't', 1.0, 1.0"
+        for name, state, job in (("a", "queued", "NULL"), ("b", "queued", "'j'"), ("c", "confirmed", "'j'")):
+            values_of = f"{values}, '{name}', '{state}', {job}"
+            conn.execute(sa.text(f"INSERT INTO ledger ({columns}, source_index, state, job_id) VALUES ({values_of})"))
+    old.dispose()
+    store = Store.open(path)
+    with store.read() as conn:
+        found = conn.execute(sa.text("SELECT priority FROM ledger ORDER BY id")).scalars().all()
+        assert found == [0, 10, 0]
+    store.close()
+
+
 def test_the_file_is_its_owners_alone_and_durable(tmp_path: Path) -> None:
     path = tmp_path / "new" / "deid.sqlite3"
     store = Store.open(path)

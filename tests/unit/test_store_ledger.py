@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from orthanc_deid.store import Store, deliveries, ledger, studies
-from orthanc_deid.store.rows import LOCAL, Outcome, Sent
+from orthanc_deid.store import Store, deliveries, ledger, reading, studies
+from orthanc_deid.store.rows import BACKFILL, CATCH_UP, FRESH, LOCAL, Outcome, Sent
 
 from tests.ledgers import (
     PEER,
@@ -109,12 +109,48 @@ def test_two_claims_never_share_a_row(store: Store) -> None:
 
 def test_claim_takes_one_series_only(conn: Any) -> None:
     ledger.add_many(conn, PROJECT, [source("a"), source("b", series="series-b")], 100.0)
-    assert [(item.series_index, item.queued) for item in ledger.backlog(conn)] == [
-        (VAULT.index("series", "series-a"), 1),
-        (VAULT.index("series", "series-b"), 1),
-    ]
+    both = [VAULT.index("series", "series-a"), VAULT.index("series", "series-b")]
+    assert [item.series_index for item in ledger.backlog(conn)] == both
     assert len(claim(conn, "series-b")) == 1
-    assert len(ledger.backlog(conn, PROJECT)) == 1
+    assert [item.series_index for item in ledger.backlog(conn)] == both[:1]
+
+
+def test_what_is_fresh_goes_before_what_a_job_brings_in(conn: Any) -> None:
+    add(conn, "old-1", "old-2", "both", priority=BACKFILL)
+    add(conn, "found", priority=CATCH_UP)
+    add(conn, "new", "both")
+    assert [work.priority for work in claim(conn, worst=FRESH)] == [FRESH] * 2
+    assert [work.priority for work in claim(conn, limit=2)] == [CATCH_UP, BACKFILL]
+    add(conn, "old-2", priority=CATCH_UP)
+    assert [work.priority for work in claim(conn)] == [CATCH_UP]
+
+
+def test_a_better_priority_goes_on_to_the_deliveries_and_a_worse_one_changes_nothing(conn: Any) -> None:
+    (row, other) = make_released(conn, "a", "b", priority=BACKFILL)
+    assert [due.priority for due in deliveries.due(conn, 300.0)] == [BACKFILL]
+    add(conn, "b")
+    add(conn, "b", priority=BACKFILL)
+    assert [due.priority for due in deliveries.due(conn, 300.0)] == [FRESH]
+    assert [(one.ledger_id, one.priority) for one in take(conn)] == [(other, FRESH), (row, BACKFILL)]
+
+
+def test_the_head_of_the_queue_is_read_whatever_stands_behind_it(conn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "LOOK", 4)
+    for number in range(6):
+        sources = [source(f"{number}-{n}", series=f"s{number}") for n in range(3)]
+        ledger.add_many(conn, PROJECT, sources, 100.0, priority=BACKFILL - number)
+    best_first = [VAULT.index("series", f"s{number}") for number in reversed(range(6))]
+    assert [item.series_index for item in ledger.backlog(conn)] == best_first
+    assert [item.series_index for item in ledger.backlog(conn, most=2)] == best_first[:2]
+    assert ledger.backlog(conn, {"another"}) == []
+    if conn.dialect.name != "sqlite":
+        return  # with three rows PostgreSQL's planner rightly reads the table
+    where = {"of_project": PROJECT, "of_series": "s", "worst": 1, "after": 0, "id": 0, "most": 1}
+    for query, index in ((reading._queue, "ix_ledger_queue"), (ledger._queued, "ix_ledger_queue_of_series")):
+        sql = query.compile(dialect=conn.dialect)
+        values = tuple({**sql.params, **where}[name] for name in sql.positiontup)
+        plan = " ".join(row[-1] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values))
+        assert f"USING COVERING INDEX {index} " in plan and "TEMP" not in plan
 
 
 def test_work_that_is_given_back_is_queued_again(conn: Any) -> None:

@@ -25,6 +25,7 @@ from orthanc_deid.pipeline.tasks import SERIES
 from orthanc_deid.pipeline.worker import source_digest
 from orthanc_deid.store import expected, ledger, meta, studies
 from orthanc_deid.store.ledger import NewSource
+from orthanc_deid.store.rows import BACKFILL, CATCH_UP, FRESH
 
 log = logs.get(__name__)
 
@@ -132,12 +133,16 @@ class Intake:
             log.info("the change log has a gap: all instances are compared", since=cursor, sequence=page.cursor)
             self.reconcile()
         self.last_sequence = page.cursor
-        self.take(page.instances, cursor=page.cursor if page.cursor != cursor else None)
+        # What is more than a page behind came before anybody looked; what comes now does not wait for it.
+        priority = FRESH if page.done else CATCH_UP
+        self.take(page.instances, cursor=page.cursor if page.cursor != cursor else None, priority=priority)
         return not page.done
 
     # Taking instances
 
-    def take(self, instances: Sequence[str], cursor: int | None = None, trusting: bool = False) -> None:
+    def take(
+        self, instances: Sequence[str], cursor: int | None = None, trusting: bool = False, priority: int = FRESH
+    ) -> None:
         """Add arrived instances to the projects whose rules want them, and move the cursor with them.
 
         `trusting`: what has the id of an own research copy is one, without a look at its bytes.
@@ -149,9 +154,17 @@ class Intake:
                 for stored, series, projects in self._routed(self._not_own(instances, trusting)):
                     for project in projects:
                         wanted.setdefault(project, {})[stored.instance] = (stored, series)
-            self._add(wanted, cursor=cursor)
+            self._add(wanted, cursor=cursor, priority=priority)
 
-    def enqueue(self, project: str, instances: Iterable[str], job_id: str | None, push: bool, again: bool) -> int:
+    def enqueue(
+        self,
+        project: str,
+        instances: Iterable[str],
+        job_id: str | None,
+        push: bool,
+        again: bool,
+        priority: int = BACKFILL,
+    ) -> int:
         """Add instances to one project whatever its rules say, for a job; returns how many the ledger now links to
         it."""
         ids = list(dict.fromkeys(instances))
@@ -162,12 +175,12 @@ class Intake:
                     wanted[instance] = (stored, self._router.series(stored.series))
                 except NotFound:
                     continue
-            return self._add({project: wanted}, job_id=job_id, push=push, again=again)
+            return self._add({project: wanted}, job_id=job_id, push=push, again=again, priority=priority)
 
     def look_again(self, project: str, instances: list[str]) -> None:
         """Add the present content of instances that were found to differ from their rows."""
         try:
-            self.enqueue(project, instances, None, push=True, again=False)
+            self.enqueue(project, instances, None, push=True, again=False, priority=FRESH)
         except (OrthancError, SQLAlchemyError) as error:  # the task comes back to them
             log.warning("changed instances could not be looked at", error=type(error).__name__, count=len(instances))
 
@@ -213,6 +226,7 @@ class Intake:
         job_id: str | None = None,
         push: bool = True,
         again: bool = False,
+        priority: int = FRESH,
     ) -> int:
         """Write rows and cursor in one transaction, then see to it that tasks run."""
         digests = self._digests({instance for instances in wanted.values() for instance in instances})
@@ -230,11 +244,11 @@ class Intake:
             with self._shared.store.begin() as conn:
                 for project, new in sources.items():
                     if new:
-                        linked += self._rows(conn, project, new, tasks, job_id, push, again)
+                        linked += self._rows(conn, project, new, tasks, job_id, push, again, priority)
                 if cursor is not None:
                     meta.set_cursor(conn, cursor)
         for project, series_index in tasks:
-            self._shared.tasks.ask(SERIES, project, series_index)
+            self._shared.tasks.ask(SERIES, project, series_index, priority=priority)
         return linked
 
     def _rows(
@@ -246,8 +260,10 @@ class Intake:
         job_id: str | None,
         push: bool,
         again: bool,
+        priority: int,
     ) -> int:
-        added = ledger.add_many(conn, project, new, self._shared.clock(), job_id=job_id, push=push, again=again)
+        now = self._shared.clock()
+        added = ledger.add_many(conn, project, new, now, job_id=job_id, push=push, again=again, priority=priority)
         tasks.update((project, row.series_index) for row in added if row.state == "queued")
         return len(added)
 
@@ -319,7 +335,7 @@ class Intake:
                 unknown = page if thorough else self._unknown(page)
                 if unknown:
                     new += len(unknown)
-                    self.take(unknown, trusting=True)
+                    self.take(unknown, trusting=True, priority=CATCH_UP)
         lost = sum(self._lost(project) for project in self._shared.config.projects)
         log.info("all instances were compared with the ledger", count=new, total=lost)
 

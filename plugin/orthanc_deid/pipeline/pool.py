@@ -11,7 +11,7 @@ import multiprocessing
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -19,7 +19,8 @@ from multiprocessing.process import BaseProcess
 
 from orthanc_deid import logs
 from orthanc_deid.pipeline import worker
-from orthanc_deid.pipeline.worker import AskKnown, Chunk, Done, End, Item, Setup
+from orthanc_deid.pipeline.worker import AskKnown, Chunk, Done, End, GiveWay, Item, Setup
+from orthanc_deid.store.rows import FRESH
 
 log = logs.get(__name__)
 
@@ -34,11 +35,52 @@ RESTART_PAUSE = 0.5
 @dataclass(frozen=True, slots=True)
 class Work:
     """A chunk on its way: `done` is called for each item (from a thread of the pool), `crashed` for the item whose
-    worker died; exactly one of the two for each item, unless the pool is stopped."""
+    worker died; exactly one of the two for each item, unless the pool is stopped. The smallest priority goes first."""
 
     chunk: Chunk
     done: Callable[[Done], None]
     crashed: Callable[[Item], None]
+    priority: int = FRESH
+
+
+class Queue:
+    """Chunks that wait: the smallest priority first, and of one priority the oldest.
+
+    One in PATIENCE goes to whoever waits longest, whatever its priority: what is not urgent is slow on a busy day, but
+    it never stands still.
+    """
+
+    PATIENCE = 20
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, deque[tuple[int, Work]]] = {}
+        self._put = self._taken = 0
+
+    def __len__(self) -> int:
+        return sum(len(lane) for lane in self._lanes.values())
+
+    def put(self, work: Work) -> None:
+        """Let a chunk wait."""
+        self._put += 1
+        self._lanes.setdefault(work.priority, deque()).append((self._put, work))
+
+    def take(self) -> Work:
+        """Return the next one. Raises ValueError when there is none."""
+        lanes = [priority for priority, lane in self._lanes.items() if lane]
+        self._taken += 1
+        if self._taken % self.PATIENCE == 0:
+            oldest = min(lanes, key=lambda lane: self._lanes[lane][0][0])
+            # As urgent as what it is let before: it is not asked to give way to that.
+            return replace(self._lanes[oldest].popleft()[1], priority=min(lanes))
+        return self._lanes[min(lanes)].popleft()[1]
+
+    def better(self, priority: int) -> bool:
+        """Whether something more urgent waits."""
+        return any(lane and other < priority for other, lane in self._lanes.copy().items())
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._lanes.clear()
 
 
 class Pool:
@@ -60,7 +102,7 @@ class Pool:
         self._context = multiprocessing.get_context("forkserver")
         # The engine imports the last two when it first needs them; here that is done once, for all workers.
         self._context.set_forkserver_preload([worker.__name__, "numpy", "pydicom"])
-        self._queue: deque[Work] = deque()
+        self._queue = Queue()
         self._ready = threading.Condition()
         self._stopping = False
         self._halt = threading.Event()
@@ -79,7 +121,7 @@ class Pool:
     def submit(self, work: Work) -> None:
         """Hand a chunk over."""
         with self._ready:
-            self._queue.append(work)
+            self._queue.put(work)
             self._ready.notify()
 
     @property
@@ -125,7 +167,7 @@ class Pool:
         with self._ready:
             while not self._queue and not self._stopping:
                 self._ready.wait()
-            return None if self._stopping else self._queue.popleft()
+            return None if self._stopping else self._queue.take()
 
     def _feed(self, number: int) -> None:
         pipe = self._launch(number)
@@ -172,9 +214,14 @@ class Pool:
             process.join(2.0)
         process.close()
 
+    def _again(self, work: Work, left: Iterable[Item]) -> None:
+        """Hand in again what was not done of a chunk."""
+        self.submit(replace(work, chunk=replace(work.chunk, items=tuple(left))))
+
     def _run(self, pipe: Connection, work: Work) -> bool:
         """Do one chunk; False when the process died or shall be replaced."""
         left = deque(work.chunk.items)
+        asked = False
         try:
             pipe.send(work.chunk)
         except OSError:  # it died while it had nothing to do: nobody is to blame
@@ -190,9 +237,14 @@ class Pool:
                         work.done(done)
                         if self._stopping:
                             return False
+                        if left and not asked and self._queue.better(work.priority):
+                            asked = True
+                            pipe.send(GiveWay())
                     case AskKnown(project, subject, revision):
                         pipe.send(self._known(project, subject, revision))
                     case End(memory):
+                        if left:  # it gave way to something more urgent
+                            self._again(work, left)
                         return memory <= MAX_MEMORY
         except (EOFError, OSError):
             if self._stopping:
@@ -202,7 +254,7 @@ class Pool:
             if left:
                 work.crashed(left.popleft())
             if left:
-                self.submit(replace(work, chunk=replace(work.chunk, items=tuple(left))))
+                self._again(work, left)
             with suppress(OSError):
                 pipe.close()
             self._halt.wait(RESTART_PAUSE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
@@ -119,7 +119,7 @@ class Recorder:
 
     def _write(self, entries: list[Entry]) -> None:
         shared = self._shared
-        tasks: set[tuple[str, str, str]] = set()
+        tasks: dict[tuple[str, str, str], int] = {}
         drop: list[tuple[int, str]] = []
         now = shared.clock()
         with shared.store.begin() as conn:
@@ -141,8 +141,8 @@ class Recorder:
             shared.outbox.drop(row_id, digest)
             if shared.fresh.get(row_id) == digest:
                 del shared.fresh[row_id]
-        for project, destination, study in tasks:
-            shared.tasks.ask(DELIVERY, project, destination, study)
+        for key, priority in tasks.items():
+            shared.tasks.ask(DELIVERY, *key, priority=priority)
 
     def _outcomes(
         self,
@@ -150,7 +150,7 @@ class Recorder:
         project: str,
         dones: list[Done],
         now: float,
-        tasks: set[tuple[str, str, str]],
+        tasks: dict[tuple[str, str, str], int],
         drop: list[tuple[int, str]],
     ) -> None:
         settings = self._shared.project(project)
@@ -166,6 +166,7 @@ class Recorder:
         if late:
             log.warning("values were learnt of subjects whose outputs had left", project=project, count=late)
         ready = []
+        studies: dict[str, int] = {}
         for result in finished:
             if result.replaced:
                 drop.append((result.id, result.replaced))
@@ -174,23 +175,33 @@ class Recorder:
                 continue
             if result.applied and result.state == "ready":
                 ready.append((result.id, output))
+                studies[output.study] = min(result.priority, studies.get(output.study, result.priority))
             else:
                 drop.append((result.id, output.digest))
         if not ready:
             return
         ids = [row_id for row_id, _ in ready]
         self._shared.fresh.update((row_id, output.digest) for row_id, output in ready)
-        studies = {output.study for _, output in ready}
         if settings.keep_research_copy:
             expected.add_many(conn, project, [(output.orthanc_id, output.digest) for _, output in ready], now)
             deliveries.add(conn, ids, LOCAL, now)
-            tasks.update((project, LOCAL, study) for study in studies)
+            _ask(tasks, project, [LOCAL], studies)
         destinations = self._shared.destinations(project)
         # What was released before and had to be made again goes on its way again: nobody has to say so twice.
         free = ids if settings.release == "instance" else sorted(deliveries.begun(conn, ids))
         if free:
             ledger.release_rows(conn, free, destinations, now)
-            tasks.update((project, name, study) for name in destinations for study in studies)
+            _ask(tasks, project, destinations, studies)
+
+
+def _ask(
+    tasks: dict[tuple[str, str, str], int], project: str, destinations: Iterable[str], studies: Mapping[str, int]
+) -> None:
+    """Want each study at each destination; what was wanted before keeps the better priority."""
+    for destination in destinations:
+        for study, priority in studies.items():
+            key = (project, destination, study)
+            tasks[key] = min(priority, tasks.get(key, priority))
 
 
 def outcome(done: Done) -> Outcome:

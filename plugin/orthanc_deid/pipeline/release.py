@@ -144,10 +144,10 @@ class Keeper:
             backlog = []
             if time.monotonic() >= self._backlog_at:
                 self._backlog_at = time.monotonic() + BACKLOG_SECONDS
-                backlog = ledger.backlog(conn)
+                backlog = ledger.backlog(conn, self._shared.config.projects)
         for delivery in due:
             if delivery.project in self._shared.config.projects:
-                self._shared.tasks.ask(DELIVERY, delivery.project, delivery.destination, delivery.out_study)
+                key = (delivery.project, delivery.destination, delivery.out_study)
+                self._shared.tasks.ask(DELIVERY, *key, priority=delivery.priority)
         for series in backlog:
-            if series.project in self._shared.config.projects:
-                self._shared.tasks.ask(SERIES, series.project, series.series_index)
+            self._shared.tasks.ask(SERIES, series.project, series.series_index, priority=series.priority)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
+from itertools import groupby
 
 from orthanc_deid import logs
 from orthanc_deid.pipeline.pool import Pool, Work
@@ -16,6 +18,7 @@ from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import Running
 from orthanc_deid.pipeline.worker import Chunk, Done, Item
 from orthanc_deid.store import ledger
+from orthanc_deid.store.rows import ANY_PRIORITY, FRESH
 
 log = logs.get(__name__)
 
@@ -23,7 +26,8 @@ CHUNK = 6
 """Instances handed to a worker at a time."""
 ON_THEIR_WAY = 60
 """Instances of one series that are claimed and not yet written down: enough that no worker waits for a commit, and few
-enough that another series' first instance does not wait long."""
+enough that another series' first instance does not wait long. Of what is fresh as many again may be, so that it does
+not wait for what is not."""
 MAX_ATTEMPTS = 12
 """An instance that was begun this often without an outcome ends as `crashed`: it may take the service down with it."""
 MAX_CRASHES = 2
@@ -51,12 +55,12 @@ class SeriesTasks:
             log.warning("instances wait for a project that is not configured any more", project=project)
             return
         series = _Series(project, series_index, self._pool.size)
-        running.wake = series.look
+        running.wake = lambda: series.look(running.priority == FRESH)
         patience = PATIENCE[0]
         while running.again():
             series.look()
             while not running.stopping:
-                self._hand_over(series)
+                self._hand_over(series, running)
                 with series.changed:
                     series.changed.wait_for(lambda: series.stirs or running.stopping, 1.0)
                     if series.on_their_way or not series.empty:
@@ -73,51 +77,54 @@ class SeriesTasks:
                 series.look()
             patience = PATIENCE[0]
 
-    def _hand_over(self, series: _Series) -> None:
+    def _hand_over(self, series: _Series, running: Running) -> None:
         """Claim and submit until enough are on their way."""
+        enough = min(CHUNK, self._pool.size)
         while not self._shared.stopping.is_set():
             with series.changed:
-                room = series.room
-                if series.empty or room < (min(CHUNK, self._pool.size) if series.begun else 1):
-                    return
-                series.empty = (
-                    True  # unless the claim finds as much as it asks for, or somebody asks for more meanwhile
-                )
+                asked = series.ask(enough if series.begun else 1)
+            if asked is None:
+                return
+            room, worst = asked
+            now = self._shared.clock()
             with self._shared.store.begin() as conn:
-                works = ledger.claim(conn, series.project, series.index, room, self._shared.owner, self._shared.clock())
+                works = ledger.claim(conn, series.project, series.index, room, self._shared.owner, now, worst=worst)
             with series.changed:
-                series.empty = series.empty and len(works) < room
-                series.begun = series.begun or bool(works)
-                series.on_their_way += len(works)
+                series.answered([work.priority for work in works], room, worst)
+            if works:
+                running.priority = works[0].priority
             vault = self._shared.vaults[series.project]
-            items = [Item(work.id, vault.open("instance", work.instance_sealed), work.digest) for work in works]
-            tired = {work.id for work in works if work.attempt > MAX_ATTEMPTS}
-            for item in items:
-                if item.row in tired:
-                    self._finish(series, Done(item.row, "quarantined", "crashed"), item)
-            items = [item for item in items if item.row not in tired]
-            size = max(1, min(CHUNK, -(-len(items) // self._pool.size)))
-            for start in range(0, len(items), size):
-                self._submit(series, tuple(items[start : start + size]))
+            for priority, group in groupby(works, lambda work: work.priority):
+                items = []
+                for work in group:
+                    item = Item(work.id, vault.open("instance", work.instance_sealed), work.digest)
+                    if work.attempt > MAX_ATTEMPTS:
+                        self._finish(series, Done(item.row, "quarantined", "crashed"), item, priority)
+                    else:
+                        items.append(item)
+                size = max(1, min(CHUNK, -(-len(items) // self._pool.size)))
+                for start in range(0, len(items), size):
+                    self._submit(series, tuple(items[start : start + size]), priority)
 
-    def _submit(self, series: _Series, items: tuple[Item, ...]) -> None:
+    def _submit(self, series: _Series, items: tuple[Item, ...], priority: int) -> None:
         known = {item.row: item for item in items}
         self._pool.submit(
             Work(
                 Chunk(series.project, items),
-                lambda done: self._finish(series, done, known[done.row]),
-                lambda item: self._crashed(series, item),
+                lambda done: self._finish(series, done, known[done.row], priority),
+                lambda item: self._crashed(series, item, priority),
+                priority,
             )
         )
 
-    def _crashed(self, series: _Series, item: Item) -> None:
+    def _crashed(self, series: _Series, item: Item, priority: int) -> None:
         crashes = self._crashes[item.row] = self._crashes.get(item.row, 0) + 1
         if crashes < MAX_CRASHES:
-            self._submit(series, (item,))
+            self._submit(series, (item,), priority)
         else:
-            self._finish(series, Done(item.row, "quarantined", "crashed"), item)
+            self._finish(series, Done(item.row, "quarantined", "crashed"), item, priority)
 
-    def _finish(self, series: _Series, done: Done, item: Item) -> None:
+    def _finish(self, series: _Series, done: Done, item: Item, priority: int) -> None:
         self._crashes.pop(done.row, None)
         if done.state == "wait":
             if self._shared.troubles.note(f"worker-{done.reason}", done.reason or ""):
@@ -128,7 +135,7 @@ class SeriesTasks:
         else:
             self._shared.troubles.clear("worker-orthanc")
             self._shared.troubles.clear("worker-disk")
-        self._recorder.outcome(series.project, done, series.landed)
+        self._recorder.outcome(series.project, done, partial(series.landed, priority))
 
 
 class _Series:
@@ -139,6 +146,8 @@ class _Series:
         self.index = index
         self.changed = threading.Condition()
         self.on_their_way = 0
+        self.unhurried = 0  # of those: that are not fresh
+        self.urgent = True
         self.begun = False
         self.empty = False
         self.waits = False
@@ -146,24 +155,51 @@ class _Series:
         self._most = max(ON_THEIR_WAY, CHUNK * (workers + 1))
 
     @property
-    def room(self) -> int:
+    def _room(self) -> int:
         """How many more may be claimed: one at the very first, then enough for a chunk and the next for each worker."""
         return (self._most if self.begun else 1) - self.on_their_way
 
     @property
     def stirs(self) -> bool:
         """Whether there is something to do for the task: the end, or room for a chunk."""
-        return self.on_their_way == 0 or (not self.empty and self.room >= CHUNK)
+        return self.on_their_way == 0 or self._wants(CHUNK) is not None
 
-    def look(self) -> None:
+    def _wants(self, enough: int) -> tuple[int, int] | None:
+        if not self.empty and self._room >= enough:
+            return self._room, ANY_PRIORITY
+        if self.urgent and self._room + self.unhurried >= enough:
+            return self._room + self.unhurried, FRESH
+        return None
+
+    def ask(self, enough: int) -> tuple[int, int] | None:
+        """Return how many to claim now, and of which priority at worst; None for nothing. `answered` has to follow."""
+        wanted = self._wants(enough)
+        if wanted is not None:
+            # Unless the claim finds as much as it asks for, or somebody asks for more meanwhile.
+            self.urgent = False
+            self.empty = self.empty or wanted[1] == ANY_PRIORITY
+        return wanted
+
+    def answered(self, priorities: list[int], room: int, worst: int) -> None:
+        """Take what a claim has found."""
+        self.on_their_way += len(priorities)
+        self.unhurried += sum(priority > FRESH for priority in priorities)
+        self.begun = self.begun or bool(priorities)
+        if len(priorities) == room:
+            self.urgent = True
+            self.empty = self.empty and worst != ANY_PRIORITY
+
+    def look(self, urgent: bool = True) -> None:
         """Look into the ledger for more: somebody asked."""
         with self.changed:
             self.empty = False
+            self.urgent = self.urgent or urgent
             self.changed.notify_all()
 
-    def landed(self) -> None:
+    def landed(self, priority: int) -> None:
         """Note that the outcome of one instance is written down."""
         with self.changed:
             self.on_their_way -= 1
+            self.unhurried -= priority > FRESH
             if self.stirs:
                 self.changed.notify_all()

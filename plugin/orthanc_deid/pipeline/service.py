@@ -34,6 +34,7 @@ from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import DELIVERY, SERIES, Tasks
 from orthanc_deid.pipeline.worker import Chunk, Done, Item, ProjectSetup, Setup
 from orthanc_deid.store import Store, deliveries, expected, knowledge, ledger, projects, waits
+from orthanc_deid.store.rows import BACKFILL
 
 log = logs.get(__name__)
 
@@ -168,13 +169,20 @@ class Service:
         return self._shared.keys[project]
 
     def enqueue(
-        self, project: str, instance_ids: Iterable[str], job_id: str | None, *, push: bool = True, again: bool = False
+        self,
+        project: str,
+        instance_ids: Iterable[str],
+        job_id: str | None,
+        *,
+        push: bool = True,
+        again: bool = False,
+        priority: int = BACKFILL,
     ) -> int:
         """Put instances into a project's ledger; returns how many of them the job now has (new ones and known ones).
 
         Our own research copies, and what Orthanc does not have any more, are left out. Raises OrthancError.
         """
-        return self._intake.enqueue(project, instance_ids, job_id, push, again)
+        return self._intake.enqueue(project, instance_ids, job_id, push, again, priority)
 
     def release(self, project: str, out_study_uid: str) -> bool:
         """Release a study by its research UID; False when there is no such study."""

@@ -19,6 +19,8 @@ from typing import Any
 from dbos import DBOS, DBOSConfig
 
 from orthanc_deid import logs
+from orthanc_deid.pipeline.turns import Key, Turns
+from orthanc_deid.store.rows import FRESH
 
 log = logs.get(__name__)
 
@@ -29,11 +31,15 @@ VERSION = "1"
 """Version of the tasks' schema (names and arguments). Pinned: pending work is resumed only for the same version."""
 EXECUTOR = "orthanc-deid"
 CONCURRENCY = {SERIES: 16, DELIVERY: 16}
-"""Tasks of a kind that run at a time; others wait here for their turn.
+"""Tasks of a kind that run at a time; others wait here for their turn (turns.py).
 
 A queue of DBOS's would keep the turn too, but looking into two of them every 50 ms costs 12 % of a core when there is
 nothing to do, and 50 ms before each task. What waits here is in the ledger: a crash loses nothing.
 """
+UNHURRIED = 10
+"""Tasks of a kind that run at a time of what is not fresh."""
+MOST_WAITING = 2000
+"""Tasks of a kind that wait here."""
 LINGER_SECONDS = 0.4
 """How long a task waits for more before it ends: instances of one series come one after the other."""
 START_SECONDS = 60.0
@@ -41,14 +47,14 @@ START_SECONDS = 60.0
 KEPT_SECONDS = 3600.0
 """Finished tasks are forgotten after this time."""
 
-Key = tuple[str, ...]
-
 
 class Running:
     """One running task, as its body sees it."""
 
-    def __init__(self, tasks: Tasks, kind: str, key: Key) -> None:
+    def __init__(self, tasks: Tasks, kind: str, key: Key, priority: int) -> None:
         self.key = key
+        self.priority = priority
+        """The best that it was asked for with; the body corrects it by what it finds."""
         self._tasks = tasks
         self._id = (kind, *key)
         self._asked = True
@@ -79,8 +85,8 @@ class Tasks:
         self._bodies = dict(bodies)
         self._changed = threading.Condition()
         self._running: dict[Key, Running] = {}
-        self._waiting: dict[str, dict[Key, None]] = {kind: {} for kind in CONCURRENCY}
-        self._starting: dict[Key, float] = {}
+        self._waiting = {kind: Turns(places, UNHURRIED, MOST_WAITING) for kind, places in CONCURRENCY.items()}
+        self._starting: dict[Key, tuple[float, int]] = {}
         self._starter = threading.Thread(target=self._start_all, name="starter", daemon=True)
         self.stopping = stopping
 
@@ -115,16 +121,19 @@ class Tasks:
         DBOS.destroy()
         _current = None
 
-    def ask(self, kind: str, *key: str) -> None:
-        """See to it that a task for this key runs, from now on, at least once."""
+    def ask(self, kind: str, *key: str, priority: int = FRESH) -> None:
+        """See to it that a task for this key runs, from now on, at least once.
+
+        Where too many wait it is left to the keeper, which finds in the ledger what there is to do.
+        """
         name = (kind, *key)
         with self._changed:
             running = self._running.get(name)
             if running is not None:
+                running.priority = min(running.priority, priority)
                 self._wake(running)
-                return
-            self._waiting[kind].setdefault(name)
-            self._changed.notify_all()
+            elif self._waiting[kind].add(name, priority):
+                self._changed.notify_all()
 
     # The starter: a thread of its own, because what is started from within a task would be that task's child
 
@@ -135,8 +144,7 @@ class Tasks:
                 if name is None:
                     self._changed.wait(1.0)
                     continue
-                del self._waiting[name[0]][name]
-                self._starting[name] = time.monotonic()
+                self._starting[name] = (time.monotonic(), self._waiting[name[0]].take(name))
             try:
                 DBOS.start_workflow(_WORKFLOWS[name[0]], *name[1:])
             except Exception as error:  # the keeper finds in the ledger that it is needed, and asks again
@@ -147,14 +155,20 @@ class Tasks:
     def _next(self) -> Key | None:
         """Return a task that has its turn."""
         now = time.monotonic()
-        for name in [name for name, since in self._starting.items() if now - since > START_SECONDS]:
+        for name in [name for name, (since, _) in self._starting.items() if now - since > START_SECONDS]:
             del self._starting[name]  # it was lost; whoever needs it asks again
-        for kind, most in CONCURRENCY.items():
-            if sum(name[0] == kind for name in (*self._running, *self._starting)) < most:
-                for name in self._waiting[kind]:
-                    if name not in self._starting:
-                        return name
+        for kind, turns in self._waiting.items():
+            taken = [running.priority for name, running in self._running.items() if name[0] == kind]
+            taken += [priority for name, (_, priority) in self._starting.items() if name[0] == kind]
+            turn = turns.next(taken, but=self._starting)
+            if turn is not None:
+                return turn
         return None
+
+    def waiting(self, kind: str) -> int:
+        """Return how many tasks of a kind wait for their turn."""
+        with self._changed:
+            return len(self._waiting[kind])
 
     def count(self) -> dict[str, int]:
         """Return how many tasks run, by kind."""
@@ -179,9 +193,9 @@ class Tasks:
     # Called by the workflows
 
     def _run(self, kind: str, key: Key) -> str:
-        running = Running(self, kind, key)
+        running = Running(self, kind, key, FRESH)
         with self._changed:
-            self._starting.pop((kind, *key), None)
+            _, running.priority = self._starting.pop((kind, *key), (0.0, FRESH))
             other = self._running.get((kind, *key))
             if other is not None:
                 self._wake(other)

@@ -169,6 +169,11 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveWay:
+    """The service asks a worker to end its chunk after the item in hand: something more urgent waits."""
+
+
+@dataclass(frozen=True, slots=True)
 class AskKnown:
     """A worker asks for the revision of a subject, and for the sealed values that came after the one it has."""
 
@@ -228,6 +233,7 @@ class Worker:
         self._encrypt: dict[str, Encrypt] = {}
         self._known: dict[tuple[str, str], Knowledge] = {}
         self._asked: set[tuple[str, str]] = set()
+        self._give_way = False
         self._last: tuple[tuple[object, ...], Identity] | None = None
         self._seen: dict[str, Any] = {}
 
@@ -240,12 +246,27 @@ class Worker:
     def serve(self) -> None:
         """Do chunks until the service hangs up."""
         while True:
-            chunk: Chunk = self._pipe.recv()
+            chunk: Chunk = self._receive()
+            self._give_way = False  # what was asked for during the last item of the chunk before
             self._asked.clear()  # other workers may have seen more of these subjects meanwhile
             for item in chunk.items:
                 self._pipe.send(self.do(chunk.project, item, chunk.dry))
+                if self._gives_way():
+                    break
             gc.collect(1)
             self._pipe.send(End(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+    def _receive(self) -> Any:
+        """Return what the service says next; that it asks to give way is noted."""
+        while isinstance(said := self._pipe.recv(), GiveWay):
+            self._give_way = True
+        return said
+
+    def _gives_way(self) -> bool:
+        while self._pipe.poll():  # nothing else can be there now: nothing was asked
+            self._pipe.recv()
+            self._give_way = True
+        return self._give_way
 
     def do(self, project: str, item: Item, dry: bool = False) -> Done:
         """Do one item; whatever happens, the answer is an outcome. Of a dry run, `findings` say what was seen."""
@@ -394,7 +415,7 @@ class Worker:
             knowledge = self._known[key] = Knowledge(Vault(setup.keys))
         if key not in self._asked:
             self._pipe.send(AskKnown(setup.name, subject, knowledge.revision))
-            knowledge.update(*self._pipe.recv())
+            knowledge.update(*self._receive())
             self._asked.add(key)
         return knowledge
 

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from orthanc_deid.store import job_items
 from orthanc_deid.store.rows import (
     CANCELLED,
+    FRESH,
     GONE,
     LOCAL,
     ORTHANC,
@@ -21,6 +22,7 @@ from orthanc_deid.store.rows import (
     SPENT,
     SPOOL,
     SUPERSEDED,
+    TERMINAL,
     Added,
     NewSource,
 )
@@ -38,6 +40,7 @@ _versions = sa.select(
     ledger.c.state,
     ledger.c.reason,
     ledger.c.spool,
+    ledger.c.priority,
 ).where(ledger.c.project == sa.bindparam("of_project"), ledger.c.source_index.in_(EACH))
 _may_have_left = sa.select(deliveries.c.ledger_id).where(
     deliveries.c.ledger_id.in_(EACH), deliveries.c.destination != LOCAL, deliveries.c.sent_digest.is_not(None)
@@ -45,6 +48,16 @@ _may_have_left = sa.select(deliveries.c.ledger_id).where(
 _its_studies = sa.and_(studies.c.project == sa.bindparam("of_project"), studies.c.study_index.in_(EACH))
 _arrived = sa.update(studies).where(_its_studies).values(last_arrival=sa.bindparam("now"))
 _reopen = sa.update(studies).where(_its_studies, studies.c.state == "released").values(state="open")
+_hurry = (
+    sa.update(ledger)
+    .where(ledger.c.id.in_(EACH), ledger.c.priority > sa.bindparam("to_priority"))
+    .values(priority=sa.bindparam("to_priority"))
+)
+_hurry_deliveries = (
+    sa.update(deliveries)
+    .where(deliveries.c.ledger_id.in_(EACH), deliveries.c.priority > sa.bindparam("to_priority"))
+    .values(priority=sa.bindparam("to_priority"))
+)
 _NO_MORE = GONE | {CANCELLED}
 _AGAIN = {QUARANTINED, REJECTED, CANCELLED}
 
@@ -58,17 +71,19 @@ def add_many(
     job_id: str | None = None,
     push: bool = True,
     again: bool = False,
+    priority: int = FRESH,
 ) -> list[Added]:
     """Queue what is not in the ledger yet; returns what became of each source, in the order given.
 
     New content under a known source id replaces the old row (superseded) as long as nothing of it has left; if it
     has, the new row is held as `source-changed`. A source that comes back after it was lost or superseded is queued
     again. With `again` (a job asked for it) so is what was quarantined, rejected or cancelled, except for changed
-    content. Rows of a job (`job_id`) are linked to it; without `push` they will not go to any peer.
+    content. Rows of a job (`job_id`) are linked to it; without `push` they will not go to any peer. What is here
+    and not done yet gets the better of the two priorities.
     """
     added: list[Added] = []
     for chunk in chunks(sources, CHUNK):
-        added.extend(_add(conn, project, chunk, now, job_id, push, again))
+        added.extend(_add(conn, project, chunk, now, job_id, push, again, priority))
     if job_id is not None:
         job_items.link(conn, job_id, [row.id for row in added])
     return added
@@ -82,6 +97,7 @@ def _add(
     job_id: str | None,
     push: bool,
     again: bool,
+    priority: int,
 ) -> list[Added]:
     rows = _known(conn, project, {source.instance.index for source in sources})
     left = _left(conn, [row.id for versions in rows.values() for row in versions.values()])
@@ -89,6 +105,7 @@ def _add(
     revive: set[int] = set()
     supersede: set[int] = set()
     hold: set[int] = set()
+    hurry: set[int] = set()
     stored: list[dict[str, Any]] = []
     held_by: list[dict[str, Any]] = []
     for source in sources:
@@ -97,6 +114,8 @@ def _add(
         row = versions.get(source.digest)
         if row is not None and source.version and row.source_version != source.version:
             stored.append({"row_id": row.id, "version": source.version})
+        if row is not None and row.priority > priority and row.state not in TERMINAL:
+            hurry.add(row.id)
         if key in insert:
             continue
         revived = row is not None and _wanted_again(row, again)
@@ -111,7 +130,7 @@ def _add(
         if row is not None:
             (hold if held else revive).add(row.id)
         else:
-            insert[key] = _row(project, source, now, job_id, push, held)
+            insert[key] = _row(project, source, now, job_id, push, priority, held)
         if not held:
             supersede |= {other.id for other in others}
     if stored:
@@ -122,9 +141,10 @@ def _add(
         conn.execute(theirs.values(origin=sa.bindparam("who"), spool=sa.bindparam("name")), held_by)
     job_items.unfold(conn, [*revive, *hold, *supersede])
     _replace(conn, supersede, now)
-    statement = sa.update(ledger).values(
-        state=QUEUED, reason=None, tag=None, findings=None, attempt=0, owner=None, job_id=job_id, push=push, updated=now
-    )
+    for statement in (_hurry, _hurry_deliveries):
+        change(conn, statement, sorted(hurry), to_priority=priority)
+    values = {"state": QUEUED, "reason": None, "tag": None, "findings": None, "attempt": 0, "owner": None}
+    statement = sa.update(ledger).values(**values, job_id=job_id, push=push, priority=priority, updated=now)
     update_in(conn, statement, ledger.c.id, revive)
     statement = sa.update(ledger).values(state=QUARANTINED, reason=SOURCE_CHANGED, updated=now)
     update_in(conn, statement, ledger.c.id, hold)
@@ -159,7 +179,9 @@ def _wanted_again(row: Any, again: bool) -> bool:
     return again and row.state in _AGAIN and row.reason != SOURCE_CHANGED
 
 
-def _row(project: str, source: NewSource, now: float, job_id: str | None, push: bool, held: bool) -> dict[str, Any]:
+def _row(
+    project: str, source: NewSource, now: float, job_id: str | None, push: bool, priority: int, held: bool
+) -> dict[str, Any]:
     return {
         "project": project,
         "source_index": source.instance.index,
@@ -174,6 +196,7 @@ def _row(project: str, source: NewSource, now: float, job_id: str | None, push: 
         "reason": SOURCE_CHANGED if held else None,
         "job_id": job_id,
         "push": push,
+        "priority": priority,
         "created": now,
         "updated": now,
     }

@@ -58,13 +58,14 @@ _due_of_all = (
         deliveries.c.ledger_id,
         deliveries.c.attempts,
         deliveries.c.sent_digest,
+        deliveries.c.priority,
         *(ledger.c[name] for name in ("out_patient", "out_study", "out_series", "out_sop", "out_orthanc_id")),
         *(ledger.c[name] for name in ("out_digest", "out_size")),
     )
     .join(ledger, ledger.c.id == deliveries.c.ledger_id)
     .where(deliveries.c.project == sa.bindparam("of_project"), deliveries.c.destination == sa.bindparam("to"))
     .where(among(deliveries.c.state, PENDING), deliveries.c.next_try <= sa.bindparam("now"), _open, CURRENT)
-    .order_by(deliveries.c.id)
+    .order_by(deliveries.c.priority, deliveries.c.id)
     .limit(sa.bindparam("most"))
     .with_for_update(of=deliveries, skip_locked=True)
 )
@@ -133,7 +134,7 @@ def claim(
     *,
     study: str | None = None,
 ) -> list[ToSend]:
-    """Take deliveries that are due for `owner`, oldest first, and write down that their bytes may leave now.
+    """Take deliveries that are due for `owner`, best priority first, and write down that their bytes may leave now.
 
     Outputs in which not everything was searched for that is known by now (knowledge.outdated) stay.
     """
@@ -172,6 +173,7 @@ def claim(
             attempts=row.attempts + 1,
             history=_compare(history[row.out_sop], row.out_digest),
             out_patient=row.out_patient or "",
+            priority=row.priority,
         )
         for row in rows
     ]
@@ -318,18 +320,18 @@ def was_sent(conn: Connection, project: str, out_sop: str, destination: str, dig
 
 
 def due(conn: Connection, now: float, resting: Iterable[str] = ()) -> list[Due]:
-    """Return what can be tried now, by project, destination and study, the longest waiting first.
+    """Return what can be tried now, by project, destination and study: the best priority, then the longest waiting.
 
     Destinations that are left alone for the moment (`resting`) are left out, however much waits for them.
     """
     columns = (deliveries.c.project, deliveries.c.destination, deliveries.c.out_study)
     query = (
-        sa.select(*columns, sa.func.count())
+        sa.select(*columns, sa.func.count(), sa.func.min(deliveries.c.priority))
         .join(ledger, ledger.c.id == deliveries.c.ledger_id)
         .where(among(deliveries.c.state, PENDING), deliveries.c.next_try <= now, _open)
         .where(deliveries.c.destination.not_in(list(resting)))
         .group_by(*columns)
-        .order_by(sa.func.min(deliveries.c.id))
+        .order_by(sa.func.min(deliveries.c.priority), sa.func.min(deliveries.c.id))
     )
     return [Due(*row) for row in conn.execute(query)]
 

@@ -46,6 +46,7 @@ from orthanc_deid.store.reading import (
     unfinished,
 )
 from orthanc_deid.store.rows import (
+    ANY_PRIORITY,
     CANCELLED,
     CONFIRMED,
     CONFLICT,
@@ -97,8 +98,8 @@ _its = ledger.c.id.in_(EACH)
 _queued = (
     sa.select(ledger.c.id)
     .where(ledger.c.project == sa.bindparam("of_project"), among(ledger.c.state, QUEUED))
-    .where(ledger.c.series_index == sa.bindparam("of_series"))
-    .order_by(ledger.c.id)
+    .where(ledger.c.series_index == sa.bindparam("of_series"), ledger.c.priority <= sa.bindparam("worst"))
+    .order_by(ledger.c.priority, ledger.c.id)
     .limit(sa.bindparam("most"))
     .with_for_update(skip_locked=True)
 )
@@ -118,11 +119,12 @@ _take = (
         ledger.c.push,
         ledger.c.origin,
         ledger.c.spool,
+        ledger.c.priority,
     )
 )
-_working = sa.select(ledger.c.id, ledger.c.source_index, ledger.c.study_index, ledger.c.out_digest).where(
-    _its, ledger.c.project == sa.bindparam("of_project"), ledger.c.state == WORKING
-)
+_working = sa.select(
+    ledger.c.id, ledger.c.source_index, ledger.c.study_index, ledger.c.out_digest, ledger.c.priority
+).where(_its, ledger.c.project == sa.bindparam("of_project"), ledger.c.state == WORKING)
 _finished = (
     "state", "reason", "tag", "findings", "subject_index", "out_patient", "out_study", "out_series", "out_sop",
     "out_orthanc_id", "out_digest", "out_size", "plan_digest", "known_revision", "late", "owner", "updated",
@@ -138,7 +140,7 @@ _let_go = (
     .values(state=RELEASED, updated=sa.bindparam("now"))
     .returning(ledger.c.id, ledger.c.push)
 )
-_on_their_way = sa.select(ledger.c.id, ledger.c.project, ledger.c.out_study).where(
+_on_their_way = sa.select(ledger.c.id, ledger.c.project, ledger.c.out_study, ledger.c.priority).where(
     _its, ledger.c.state.in_([READY, RELEASED])
 )
 _other_bytes = (
@@ -169,11 +171,25 @@ _close = (
 
 
 # queued → working
-def claim(conn: Connection, project: str, series_index: str, limit: int, owner: str, now: float) -> list[Work]:
-    """Take up to `limit` queued rows of a series for `owner`, oldest first. No two callers get the same row."""
+def claim(
+    conn: Connection,
+    project: str,
+    series_index: str,
+    limit: int,
+    owner: str,
+    now: float,
+    *,
+    worst: int = ANY_PRIORITY,
+) -> list[Work]:
+    """Take up to `limit` queued rows of a series for `owner`: the best priority first, and of one the oldest.
+
+    Those of a worse priority than `worst` stay. No two callers get the same row.
+    """
     # Two statements: within one, PostgreSQL may run the inner query several times and so go beyond its limit.
-    ids = [row.id for row in conn.execute(_queued, {"of_project": project, "of_series": series_index, "most": limit})]
-    return sorted((Work(*row) for row in rows_of(conn, _take, ids, by=owner, now=now)), key=lambda work: work.id)
+    where = {"of_project": project, "of_series": series_index, "most": limit, "worst": worst}
+    ids = [row.id for row in conn.execute(_queued, where)]
+    works = (Work(*row) for row in rows_of(conn, _take, ids, by=owner, now=now))
+    return sorted(works, key=lambda work: (work.priority, work.id))
 
 
 # working → queued
@@ -229,7 +245,8 @@ def finish_many(conn: Connection, project: str, outcomes: Sequence[Outcome], now
         updates.append(_finished_row(outcome, state, reason, findings, good.get(outcome.id), now))
         before = sources[outcome.id].out_digest
         same = outcome.output is not None and outcome.output.digest == before
-        done[outcome.id] = Finished(outcome.id, state, reason, True, None if same else before)
+        priority = sources[outcome.id].priority
+        done[outcome.id] = Finished(outcome.id, state, reason, True, None if same else before, priority)
     if updates:
         conn.execute(_finish, updates)
     gone = [outcome.id for outcome in outcomes if outcome.id not in done]
@@ -283,7 +300,13 @@ def deliver(conn: Connection, ids: Sequence[int], destinations: Sequence[str], n
     made = 0
     for row_chunk in chunks(rows_of(conn, _on_their_way, ids), CHUNK):
         rows = [
-            {"ledger_id": row.id, "project": row.project, "out_study": row.out_study, "destination": destination}
+            {
+                "ledger_id": row.id,
+                "project": row.project,
+                "out_study": row.out_study,
+                "destination": destination,
+                "priority": row.priority,
+            }
             for row in row_chunk
             for destination in destinations
         ]

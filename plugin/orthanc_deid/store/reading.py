@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +28,8 @@ from orthanc_deid.store.schema import OPEN, among, ledger, outputs
 from orthanc_deid.store.sql import select_in
 
 _IS_OPEN = among(ledger.c.state, *OPEN)
+LOOK, LOOKS = 2000, 50
+"""Rows at the head of the queue that are read at a time, and how often."""
 
 
 def _of(query: sa.Select[Any], project: str | None) -> sa.Select[Any]:
@@ -64,11 +66,35 @@ def known_sources(conn: Connection, project: str, instance_indexes: Iterable[str
     return dict(known)
 
 
-def backlog(conn: Connection, project: str | None = None) -> list[Backlog]:
-    """Return the series that have queued rows, oldest first."""
-    query = _of(sa.select(ledger.c.project, ledger.c.series_index, sa.func.count()), project)
-    query = query.where(among(ledger.c.state, QUEUED)).group_by(ledger.c.project, ledger.c.series_index)
-    return [Backlog(*row) for row in conn.execute(query.order_by(sa.func.min(ledger.c.id)))]
+_queue = (
+    sa.select(ledger.c.id, ledger.c.project, ledger.c.series_index, ledger.c.priority)
+    .where(
+        among(ledger.c.state, QUEUED),
+        sa.tuple_(ledger.c.priority, ledger.c.id) > sa.tuple_(sa.bindparam("after"), sa.bindparam("id")),
+    )
+    .order_by(ledger.c.priority, ledger.c.id)
+    .limit(sa.bindparam("most"))
+)
+
+
+def backlog(conn: Connection, projects: Container[str] | None = None, most: int = 100) -> list[Backlog]:
+    """Return series that have queued rows, whose turn it is first: at most so many, of these projects.
+
+    Looks at the head of the queue only, however long that is; so with very long series it may be fewer.
+    """
+    found: dict[tuple[str, str], Backlog] = {}
+    after, last = -1, 0
+    for _ in range(LOOKS):
+        rows = conn.execute(_queue, {"after": after, "id": last, "most": LOOK}).fetchall()
+        for row in rows:
+            if projects is None or row.project in projects:
+                found.setdefault((row.project, row.series_index), Backlog(row.project, row.series_index, row.priority))
+                if len(found) == most:
+                    return list(found.values())
+        if len(rows) < LOOK:
+            break
+        after, last = rows[-1].priority, rows[-1].id
+    return list(found.values())
 
 
 def unfinished(conn: Connection, project: str | None = None, after_id: int = 0, limit: int = 1000) -> list[Unfinished]:

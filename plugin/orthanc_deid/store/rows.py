@@ -37,6 +37,10 @@ WITH_OUTPUT = frozenset({READY, RELEASED, CONFIRMED, REFUSED, CONFLICT})
 STATES = UNFINISHED | {READY, RELEASED} | TERMINAL
 """All states of a row of the ledger; ledger.py says how one leads to the next."""
 
+FRESH, CATCH_UP, BACKFILL = 0, 5, 10
+"""Priorities, the smallest first: what has just arrived, what arrived before anybody looked, what a job brings in."""
+ANY_PRIORITY = 32767
+
 PENDING, SENDING = "pending", "sending"
 """States of a delivery before it is confirmed, refused or in conflict."""
 
@@ -94,6 +98,7 @@ class Work:
     push: bool
     origin: str
     spool: str | None
+    priority: int = FRESH
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,7 @@ class Finished:
     reason: str | None
     applied: bool
     replaced: str | None = None
+    priority: int = FRESH
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +183,7 @@ class LedgerRow:
     attempt: int
     owner: str | None
     push: bool
+    priority: int
     job_id: str | None
     created: float
     updated: float
@@ -185,11 +192,11 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """A series with queued rows: what needs a task."""
+    """A series with queued rows: what needs a task; its best priority."""
 
     project: str
     series_index: str
-    queued: int
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +243,7 @@ class ToSend:
     attempts: int
     history: str
     out_patient: str = ""
+    priority: int = FRESH
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +268,7 @@ class Due:
     destination: str
     out_study: str
     pending: int
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,13 +146,16 @@ ledger = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
     sa.Column("owner", sa.String(64)),  # the service that works on it
     sa.Column("push", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("priority", sa.SmallInteger, nullable=False, server_default="0"),  # the smallest first (rows.FRESH, …)
     sa.Column("job_id", sa.String(36)),  # the job that brought it in; none when it arrived by itself
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("updated", sa.Float, nullable=False),
     sa.Column("confirmed", sa.Float),
     sa.UniqueConstraint("project", "source_index", "source_digest"),
     sa.Index(None, "project", "study_index", "state"),
-    sa.Index("ix_ledger_queued", "project", "series_index", "id", **_where(QUEUED)),
+    # Whose turn it is, and what of a series is next. The state is in them too, lest SQLite takes another one and sorts.
+    sa.Index("ix_ledger_queue", "state", "priority", "id", "project", "series_index", **_where(QUEUED)),
+    sa.Index("ix_ledger_queue_of_series", "state", "project", "series_index", "priority", "id", **_where(QUEUED)),
     sa.Index("ix_ledger_working", "owner", **_where(WORKING)),
     # With the state, so that SQLite need not look into the table.
     sa.Index("ix_ledger_ready", "project", "study_index", "state", **_where(READY)),
@@ -187,6 +190,7 @@ deliveries = sa.Table(
     sa.Column("sent_digest", Compact),  # of the bytes of the last attempt, written before they go
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("next_try", sa.Float, nullable=False),
+    sa.Column("priority", sa.SmallInteger, nullable=False, server_default="0"),  # that of its row of the ledger
     sa.Column("owner", sa.String(64)),
     sa.Column("reason", sa.String(40)),
     sa.Column("updated", sa.Float, nullable=False),
