@@ -11,7 +11,16 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from orthanc_deid.orthanc.client import OrthancError
-from orthanc_deid.pipeline.jobs import BadQuery, JobError, UnknownJob, UnknownProject, UnknownResource, WrongState
+from orthanc_deid.pipeline.cohort import BadCohort
+from orthanc_deid.pipeline.jobs import (
+    BadQuery,
+    JobError,
+    UnknownJob,
+    UnknownProject,
+    UnknownResource,
+    UnknownSource,
+    WrongState,
+)
 
 MAX_ERRORS = 100
 """Errors of one body that are listed."""
@@ -29,6 +38,7 @@ _JOB_ERRORS: dict[type[JobError], tuple[int, str]] = {
     UnknownProject: (404, "unknown project"),
     UnknownResource: (404, "unknown resource"),
     UnknownJob: (404, "unknown job"),
+    UnknownSource: (404, "unknown source"),
     WrongState: (409, "wrong state"),
     BadQuery: (400, "bad query"),
 }
@@ -50,6 +60,10 @@ def install(app: FastAPI) -> None:
     async def job_error(_: Request, error: JobError) -> JSONResponse:
         status, name = _JOB_ERRORS.get(type(error), (400, "bad request"))
         return answer(status, name, str(error))
+
+    @app.exception_handler(BadCohort)
+    async def cohort_error(_: Request, error: BadCohort) -> JSONResponse:
+        return answer(400, "bad cohort", str(error))
 
     @app.exception_handler(OrthancError)
     async def orthanc_error(_: Request, error: OrthancError) -> JSONResponse:

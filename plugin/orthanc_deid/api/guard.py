@@ -20,6 +20,8 @@ SECRET_HEADER = "X-Deid-Secret"
 MAX_BODY = 4 * 1024 * 1024
 """Bytes: a job over 80,000 resources named one by one."""
 
+JSON = ("application/json",)
+TABLES = ("application/json", "text/csv")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _ANSWER_HEADERS = (
     (b"cache-control", b"no-store"),
@@ -82,7 +84,7 @@ class Guard:
             await send(message)
 
         try:
-            self._check(scope["method"], Headers(scope["headers"]))
+            self._check(scope["method"], scope["path"], Headers(scope["headers"]))
             await self._app(scope, receive, hardened)
         except Refused as refused:
             await _answer(hardened, refused.status, refused.error, refused.detail)
@@ -93,7 +95,7 @@ class Guard:
                 raise RuntimeError("the answer broke off") from None
             await _answer(hardened, 500, "internal error", type(error).__name__)
 
-    def _check(self, method: str, headers: Headers) -> None:
+    def _check(self, method: str, path: str, headers: Headers) -> None:
         given = headers.get(SECRET_HEADER) or ""
         if not hmac.compare_digest(given.encode(), self._secret):
             raise Refused(403, "forbidden", "requests come through Orthanc")
@@ -101,7 +103,7 @@ class Guard:
             return
         if from_another_site(headers):
             raise Refused(403, "forbidden", "this request was sent by a page of another site")
-        _check_body(headers)
+        _check_body(headers, TABLES if path == "/deid/jobs" else JSON)
 
 
 def from_another_site(headers: Headers) -> bool:
@@ -130,7 +132,7 @@ def _host(url: str) -> str:
     return host if port in (None, 80, 443) else f"{host}:{port}"
 
 
-def _check_body(headers: Headers) -> None:
+def _check_body(headers: Headers, kinds: tuple[str, ...]) -> None:
     if headers.has("Transfer-Encoding"):
         raise Refused(411, "length required", "send the body with a Content-Length")
     length = headers.get("Content-Length")
@@ -141,8 +143,8 @@ def _check_body(headers: Headers) -> None:
     if int(length) > MAX_BODY:
         raise Refused(413, "body too large", f"at most {MAX_BODY} bytes")
     kind, _, rest = (headers.get("Content-Type") or "").partition(";")
-    if kind.strip().lower() != "application/json" or rest.strip().lower() not in ("", "charset=utf-8"):
-        raise Refused(415, "unsupported media type", "send the body as Content-Type: application/json")
+    if kind.strip().lower() not in kinds or rest.strip().lower() not in ("", "charset=utf-8"):
+        raise Refused(415, "unsupported media type", f"send the body as Content-Type: {kinds[0]}")
 
 
 async def _answer(send: Send, status: int, error: str, detail: str) -> None:

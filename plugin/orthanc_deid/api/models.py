@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from orthanc_deid.orthanc.sources import Origin
+from orthanc_deid.pipeline.cohort import MAX_LINES
 from orthanc_deid.pipeline.job_model import HIGHEST, PRIORITY_ONE
 
 ORTHANC_ID = r"^[0-9a-f]{8}(-[0-9a-f]{8}){4}$"
@@ -47,6 +49,24 @@ class DeidentifyBody(Body):
         return self
 
 
+class Source(Body):
+    """An archive of Orthanc's configuration."""
+
+    Modality: str | None = Field(None, min_length=1, max_length=256, description="Of DicomModalities.")
+    DicomWeb: str | None = Field(None, min_length=1, max_length=256, description="Of DicomWeb.Servers.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Source:
+        if (self.Modality is None) == (self.DicomWeb is None):
+            raise ValueError("exactly one of Modality and DicomWeb must be given")
+        return self
+
+    @property
+    def origin(self) -> Origin:
+        """The archive."""
+        return Origin("Modality", self.Modality) if self.Modality else Origin("DicomWeb", self.DicomWeb or "")
+
+
 class JobBody(DeidentifyBody):
     """What to de-identify: resources of any level, or all that a query finds."""
 
@@ -57,11 +77,28 @@ class JobBody(DeidentifyBody):
         None, description="Attributes and patterns as in Orthanc's /tools/find; an empty query stands for everything."
     )
     Level: Literal["Patient", "Study", "Series", "Instance"] = Field("Study", description="The level of the query.")
+    From: Source | None = Field(None, description="Another archive, from which the studies of a Cohort are fetched.")
+    Cohort: list[dict[str, QueryValue]] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_LINES,
+        description="What to ask for, line by line: attributes of studies by keyword; at least one of PatientID, "
+        "StudyInstanceUID, AccessionNumber and StudyDate.",
+    )
+    KeepOriginals: bool = Field(
+        True, description="false: what this job itself fetched is deleted again once every project has confirmed it."
+    )
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> JobBody:
-        if (self.Resources is None) == (self.Query is None):
-            raise ValueError("exactly one of Resources and Query must be given")
+    def _one_of_them(self) -> JobBody:
+        if [self.Resources, self.Query, self.From].count(None) != 2:
+            raise ValueError("exactly one of Resources, Query and From must be given")
+        if (self.From is None) != (self.Cohort is None):
+            raise ValueError("From and Cohort belong together")
+        if self.From is None and "KeepOriginals" in self.model_fields_set:
+            raise ValueError("KeepOriginals belongs to From")
+        if self.From is not None and self.Sample is not None:
+            raise ValueError("Sample belongs to what is stored here")
         if self.Resources is not None and "Level" in self.model_fields_set:
             raise ValueError("Level belongs to a Query; resources may be of any level")
         return self

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from orthanc_deid.api.errors import ApiError
 from orthanc_deid.api.host import Service, service_of
 from orthanc_deid.api.models import ORTHANC_ID, DeidentifyBody, Error, Job, JobBody, Started
+from orthanc_deid.api.tables import TableRoute
 from orthanc_deid.orthanc.resources import LEVELS
 from orthanc_deid.pipeline.jobs import UnknownResource
 
@@ -24,6 +25,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter(responses=_ERRORS)
+tables = APIRouter(route_class=TableRoute)
 
 
 def _check_push(service: Service, project: str, push: bool) -> None:
@@ -32,20 +34,34 @@ def _check_push(service: Service, project: str, push: bool) -> None:
         raise ApiError(400, "bad request", "body.Push: must be true, since the project keeps no research copy")
 
 
-@router.post("/deid/jobs", status_code=201, response_model=Job, response_model_exclude_none=True, tags=["jobs"])
+@tables.post("/deid/jobs", status_code=201, response_model=Job, response_model_exclude_none=True, tags=["jobs"])
 def start_job(body: JobBody, response: Response, service: Host) -> dict[str, Any]:
-    """Start a job over resources or over all that a query finds."""
+    """Start a job over resources, over all that a query finds, or over a cohort that is fetched from elsewhere.
+
+    The cohort may be sent as a table (`text/csv`) with a header of keywords; all else stands in the query then.
+    """
     _check_push(service, body.Project, body.Push)
-    request = service.jobs.make_request(
-        body.Project,
-        resource_ids=list(dict.fromkeys(body.Resources or ())),
-        query=body.Query,
-        level=body.Level,
-        dry_run=body.DryRun,
-        push=body.Push,
-        priority=body.Priority,
-        sample=body.Sample,
-    )
+    if body.From is not None:
+        request = service.jobs.make_cohort(
+            body.Project,
+            body.From.origin,
+            body.Cohort or [],
+            dry_run=body.DryRun,
+            push=body.Push,
+            priority=body.Priority,
+            keep_originals=body.KeepOriginals,
+        )
+    else:
+        request = service.jobs.make_request(
+            body.Project,
+            resource_ids=list(dict.fromkeys(body.Resources or ())),
+            query=body.Query,
+            level=body.Level,
+            dry_run=body.DryRun,
+            push=body.Push,
+            priority=body.Priority,
+            sample=body.Sample,
+        )
     job = service.jobs.create(request)
     response.headers["Location"] = f"/deid/jobs/{job['ID']}"
     return job
@@ -140,5 +156,6 @@ def _is_id(text: str) -> bool:
     return re.fullmatch(ORTHANC_ID, text) is not None
 
 
+router.include_router(tables)
 for _level in LEVELS:
     _route_below_orthancs_own(_level)

@@ -178,15 +178,20 @@ def sample_below(
     for index in range(number):
         at = (2 * index + 1) * count // (2 * number)
         level, resource = part(at // PART)[at % PART]
-        below = [instance for _, some, _ in _below(rest, level, resource, ()) for instance in some]
-        seen += len(below)
-        take = min(each, len(below), most - left)
-        ids += [below[(2 * n + 1) * len(below) // (2 * take)] for n in range(take)]
+        its = below(rest, level, resource)
+        seen += len(its)
+        take = min(each, len(its), most - left)
+        ids += [its[(2 * n + 1) * len(its) // (2 * take)] for n in range(take)]
         left += take
         if len(ids) >= size or index == number - 1:
             # By what was seen below some, what is below all is estimated.
             yield Page(ids, (index + 1) / number, {"of": round(seen * count / (index + 1))})
             ids = []
+
+
+def below(rest: Rest, level: str, resource: str) -> list[str]:
+    """Return the ids of all instances below one resource; none when it is not there."""
+    return [instance for _, some, _ in _below(rest, level, resource, ()) for instance in some]
 
 
 class _Gather:

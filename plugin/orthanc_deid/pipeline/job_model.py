@@ -94,6 +94,11 @@ class JobRequest:
         """Yield the resources, sealed, in parts."""
         return sealed_parts(keys, self.resources)
 
+    def lines(self, keys: ProjectKeys) -> Iterator[bytes]:
+        """Yield the lines of the cohort, sealed."""
+        vault = Vault(keys)
+        return (vault.seal_bytes("job", json.dumps(dict(line)).encode()) for line in self.cohort)
+
 
 def seal(keys: ProjectKeys, what: Any) -> str:
     """Seal what identifies, for the content of a job's row."""
@@ -256,6 +261,7 @@ def _content(row: JobRow, tally: Tally, now: float) -> dict[str, Any]:
         shown["From"] = content["From"]
         shown["Lines"] = dict(sorted(tally.lines.items()))
         shown["KeepOriginals"] = content["KeepOriginals"]
+        shown["OriginalsDeleted"] = content.get("OriginalsDeleted", 0)
     return shown
 
 

@@ -25,7 +25,7 @@ from orthanc_deid.pipeline.job_model import (
     SUCCESS,
     Tally,
 )
-from orthanc_deid.store import job_items
+from orthanc_deid.store import cohorts, job_items
 from orthanc_deid.store import jobs as rows
 from orthanc_deid.store.jobs import JobRow
 from orthanc_deid.store.rows import TERMINAL
@@ -228,6 +228,7 @@ class JobRunner:
                 return
             if row.content.get("Again") is not None:
                 return
+            lines = cohorts.counts(conn, job_id) if row.content.get("From") else {}
             if row.content["DryRun"]:
                 dry = row.content["Dry"]
                 states, reasons, done = dry.get("outcomes", {}), dry.get("reasons", {}), True
@@ -243,6 +244,8 @@ class JobRunner:
         parked = sum(states.get(state, 0) for state in PARKED)
         if total == 0 and row.content["Skipped"] == 0 and row.content["Resources"]:
             self._end(job_id, FAILURE, "its resources no longer exist", CODE_INEXISTENT)
+        elif row.content.get("From") and not total and lines.get(cohorts.FAILED):
+            self._end(job_id, FAILURE, f"nothing came of {lines[cohorts.FAILED]} lines", CODE_PLUGIN)
         elif parked and not came_out:
             named = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
             self._end(job_id, FAILURE, f"no instance came out ({named})", CODE_PLUGIN)

@@ -14,9 +14,12 @@ from typing import Any
 
 from pydicom.datadict import tag_for_keyword
 
-from orthanc_deid.orthanc import resources
+from orthanc_deid.orthanc import resources, sources
 from orthanc_deid.orthanc.client import Failed
+from orthanc_deid.orthanc.sources import Origin
 from orthanc_deid.pipeline import job_dry, job_pace
+from orthanc_deid.pipeline.cohort import check
+from orthanc_deid.pipeline.fetcher import Fetcher
 from orthanc_deid.pipeline.job_feed import Host
 from orthanc_deid.pipeline.job_model import (
     ACTIVE,
@@ -36,7 +39,7 @@ from orthanc_deid.pipeline.job_model import (
     show,
 )
 from orthanc_deid.pipeline.job_runner import JobRunner
-from orthanc_deid.store import job_items
+from orthanc_deid.store import cohorts, job_items
 from orthanc_deid.store import jobs as rows
 from orthanc_deid.store.jobs import JobRow
 
@@ -65,6 +68,10 @@ class UnknownJob(JobError):
     """No job has this id."""
 
 
+class UnknownSource(JobError):
+    """Orthanc's configuration has no archive of this name."""
+
+
 class WrongState(JobError):
     """The job's state does not allow this."""
 
@@ -80,15 +87,18 @@ class Jobs:
         self._host = host
         self._clock = clock
         self._runner = JobRunner(host, clock)
+        self.fetcher = Fetcher(host, self._runner.feed, clock)
         self._counted: dict[str, tuple[float, Counts]] = {}
 
     def start(self) -> None:
         """Go on with the jobs that were not finished when the service stopped."""
         self._runner.start()
+        self.fetcher.start()
 
     def stop(self, timeout: float) -> None:
         """Stop handing over instances; the jobs go on at the next start."""
-        self._runner.stop(timeout)
+        self.fetcher.stop(timeout / 2)
+        self._runner.stop(timeout / 2)
 
     def make_request(
         self,
@@ -133,6 +143,31 @@ class Jobs:
         priority = PRIORITY_ONE if priority is None else priority
         return JobRequest(project, ((level, resource),), dry_run=dry_run, push=push, priority=priority, sample=sample)
 
+    def make_cohort(
+        self,
+        project: str,
+        origin: Origin,
+        cohort: Sequence[Mapping[str, str]],
+        *,
+        dry_run: bool = False,
+        push: bool = True,
+        priority: int | None = None,
+        keep_originals: bool = True,
+    ) -> JobRequest:
+        """Check a request for a cohort from elsewhere. Raises UnknownProject, UnknownSource and BadCohort."""
+        self._check_project(project)
+        if not sources.known(self._host.orthanc, origin):
+            raise UnknownSource("no modality or DICOMweb server of this name is configured")
+        return JobRequest(
+            project,
+            dry_run=dry_run,
+            push=push,
+            priority=priority or 0,
+            origin=origin,
+            cohort=check(cohort),
+            keep_originals=keep_originals,
+        )
+
     def create(self, request: JobRequest) -> dict[str, Any]:
         """Make a job; it starts at once. Returns the job as `get` shows it."""
         keys = self._host.keys(request.project)
@@ -152,7 +187,9 @@ class Jobs:
         with self._host.store.begin() as conn:
             rows.create(conn, row)
             rows.add_parts(conn, row.id, request.parts(keys))
+            cohorts.add(conn, row.id, request.lines(keys))
         self._runner.wake()
+        self.fetcher.wake()
         return show(row, Tally({}, {}), self._clock())
 
     def page(self, *, project: str | None = None, since: int = 0, limit: int = 100) -> list[dict[str, Any]]:
@@ -170,7 +207,7 @@ class Jobs:
         """Return the report of a job as CSV. Raises UnknownJob."""
         with self._host.store.read() as conn:
             job = self._shown(conn, _row(conn, job_id))
-            return "".join(job_dry.table(job, rows.studies(conn, job_id), iter(())))
+            return "".join(job_dry.table(job, rows.studies(conn, job_id), cohorts.report(conn, job_id)))
 
     def cancel(self, job_id: str) -> None:
         """End a job: what has not been begun is left alone, what is being worked on is finished."""
@@ -211,11 +248,14 @@ class Jobs:
             content = {**row.content, "ErrorCode": CODE_SUCCESS, **self._pace(row, job_pace.go_on)}
             if row.type == TYPE_DRY:
                 content |= fresh(now)
+                cohorts.again(conn, job_id)
                 rows.forget_studies(conn, job_id)
             else:
                 # What was not handed over is, from where it stood; what has failed is tried again after the ledger.
                 content["Again"] = 0
-                if not row.total:  # perhaps there is something by now
+                if row.content.get("From") and cohorts.again(conn, job_id):
+                    content |= {"Expanded": False, "Position": 0.0}
+                elif not row.total:  # perhaps there is something by now
                     content |= {"Expanded": False, "Position": 0.0, "Cursor": None, "Skipped": 0}
             rows.update(conn, job_id, state=PENDING, completed=None, error="", content=content, tidied=False)
         self._wake()
@@ -226,6 +266,7 @@ class Jobs:
 
     def _wake(self) -> None:
         self._host.nudge()
+        self.fetcher.wake()
         self._runner.wake()
 
     def _check_project(self, name: str) -> None:
@@ -254,9 +295,10 @@ class Jobs:
         return job
 
     def _tally(self, conn: Any, row: JobRow) -> Tally:
+        lines = cohorts.counts(conn, row.id) if row.content.get("From") else {}
         if row.type == TYPE_DRY:
             dry = row.content["Dry"]
-            return Tally(dry.get("outcomes", {}), dry.get("reasons", {}))
+            return Tally(dry.get("outcomes", {}), dry.get("reasons", {}), lines=lines)
         known = self._counted.get(row.id)
         if known is not None and time.monotonic() < known[0]:
             states, reasons = known[1]
@@ -264,7 +306,7 @@ class Jobs:
             began = time.monotonic()
             states, reasons = job_items.outcomes(conn, row.id)
             self._remember(row.id, time.monotonic() - began, (states, reasons))
-        return Tally(states, reasons, self._studies(row))
+        return Tally(states, reasons, self._studies(row), lines)
 
     def _remember(self, job_id: str, took: float, counts: Counts) -> None:
         """Keep counts that took long for a while: a page that asks every second shall not count without end."""

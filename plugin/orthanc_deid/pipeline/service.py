@@ -20,7 +20,7 @@ from orthanc_deid.config import Config
 from orthanc_deid.errors import SetupError
 from orthanc_deid.identity.keys import MasterKey, ProjectKeys
 from orthanc_deid.metrics import render
-from orthanc_deid.orthanc.client import OrthancClient, OrthancError, Unavailable
+from orthanc_deid.orthanc.client import NotFound, OrthancClient, OrthancError, Unavailable
 from orthanc_deid.pipeline.delivery import DeliveryTasks
 from orthanc_deid.pipeline.intake import Intake
 from orthanc_deid.pipeline.jobs import Jobs
@@ -32,7 +32,7 @@ from orthanc_deid.pipeline.senders import maker
 from orthanc_deid.pipeline.series import SeriesTasks
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import DELIVERY, SERIES, Tasks
-from orthanc_deid.pipeline.worker import Chunk, Done, Item, ProjectSetup, Setup
+from orthanc_deid.pipeline.worker import Chunk, Done, Item, ProjectSetup, Setup, source_digest
 from orthanc_deid.store import Store, deliveries, expected, knowledge, ledger, projects, waits
 from orthanc_deid.store.rows import BACKFILL
 
@@ -183,6 +183,21 @@ class Service:
         Our own research copies, and what Orthanc does not have any more, are left out. Raises OrthancError.
         """
         return self._intake.enqueue(project, instance_ids, job_id, push, again, priority)
+
+    def may_delete(self, instance: str, project: str, digest: str) -> str:
+        """Tell whether an original may be deleted: `delete` when every project that has it has confirmed it and it is
+        still the content that was confirmed, `later` while one is at work on it, else `keep`."""
+        states = set()
+        with self.store.read() as conn:
+            for name, vault in self._shared.vaults.items():
+                states |= {row.state for row in ledger.find(conn, name, vault.index("instance", instance))}
+        if states - ledger.TERMINAL:
+            return "later"
+        try:
+            same = source_digest(self._shared.keys[project], self.orthanc.source_md5(instance)) == digest
+        except NotFound:
+            return "keep"
+        return "delete" if same and states == {"confirmed"} else "keep"
 
     def release(self, project: str, out_study_uid: str) -> bool:
         """Release a study by its research UID; False when there is no such study."""

@@ -162,10 +162,23 @@ def note_fetched(conn: Connection, job_id: str, ledger_ids: Iterable[int]) -> No
     )
 
 
-def fetched(conn: Connection, job_id: str, limit: int) -> list[Any]:
-    """Return (id, source_index, source_sealed, source_digest) of confirmed rows whose original the job fetched."""
-    columns = (ledger.c.id, ledger.c.source_index, ledger.c.source_sealed, ledger.c.source_digest)
+def rows_by_source(conn: Connection, project: str, instance_indexes: Iterable[str]) -> list[int]:
+    """Return the ledger ids of source instances of a project."""
+    query = sa.select(ledger.c.id).where(ledger.c.project == project, ledger.c.source_index.in_(EACH))
+    return [row.id for row in rows_of(conn, query, instance_indexes)]
+
+
+def with_fetched(conn: Connection) -> list[str]:
+    """Return the jobs that have originals which they fetched themselves, and which are still there."""
+    query = sa.select(job_items.c.job_id).where(job_items.c.fetched).distinct()
+    return [row.job_id for row in conn.execute(query)]
+
+
+def fetched(conn: Connection, job_id: str, after: int, limit: int) -> list[Any]:
+    """Return (id, source_sealed, source_digest) of confirmed rows whose original the job fetched, in pages by id."""
+    columns = (ledger.c.id, ledger.c.source_sealed, ledger.c.source_digest)
     query = sa.select(*columns).select_from(_joined).where(_mine, job_items.c.fetched, ledger.c.state == CONFIRMED)
+    query = query.where(ledger.c.id > after).order_by(ledger.c.id)
     return list(conn.execute(query.limit(limit), {"of_job": job_id}))
 
 
