@@ -17,7 +17,7 @@ from pydicom.tag import Tag
 
 import orthanc_deid
 from orthanc_deid import config_schema
-from orthanc_deid.config_schema import ProjectSection, Row
+from orthanc_deid.config_schema import DestinationSection, ProjectSection, Row
 from orthanc_deid.core.profile import Profile, ProfileError
 from orthanc_deid.errors import ConfigError
 from orthanc_deid.identity.pseudonyms import DEFAULT_DOMAIN
@@ -32,10 +32,33 @@ _TEXT_VRS = frozenset(
 
 @dataclass(frozen=True)
 class Destination:
-    """Where outputs go: an Orthanc peer by its name in OrthancPeers."""
+    """Where outputs go: a peer, a modality or a DICOMweb server by its name in Orthanc's configuration, or a folder."""
 
-    kind: Literal["peer"]
+    kind: Literal["peer", "modality", "dicomweb", "folder"]
     name: str
+    path: Path | None = None
+    layout: Literal["dicom", "bids"] = "dicom"
+    commitment: bool = False
+    commitment_seconds: float = 3600.0
+    xnat_project: str | None = None
+
+    @classmethod
+    def of(cls, section: DestinationSection) -> Destination:
+        """Make it of its section."""
+        if section.folder is not None:
+            path = Path(section.folder)
+            return cls("folder", section.name or path.name, path, layout=section.layout or "dicom")
+        if section.modality is not None:
+            return cls(
+                "modality",
+                section.modality,
+                commitment=bool(section.storage_commitment),
+                commitment_seconds=section.commitment_seconds or cls.commitment_seconds,
+                xnat_project=section.xnat.project if section.xnat else None,
+            )
+        if section.dicom_web is not None:
+            return cls("dicomweb", section.dicom_web)
+        return cls("peer", str(section.peer))
 
     @property
     def key(self) -> str:
@@ -44,7 +67,17 @@ class Destination:
 
     def public(self) -> dict[str, Any]:
         """Return the settings as they are shown."""
-        return {"Peer": self.name}
+        if self.kind == "folder":
+            return {"Folder": str(self.path), "Name": self.name, "Layout": self.layout}
+        shown: dict[str, Any] = {_KEYS[self.kind]: self.name}
+        if self.commitment:
+            shown |= {"StorageCommitment": True, "CommitmentSeconds": self.commitment_seconds}
+        if self.xnat_project is not None:
+            shown["Xnat"] = {"Project": self.xnat_project}
+        return shown
+
+
+_KEYS = {"peer": "Peer", "modality": "Modality", "dicomweb": "DicomWeb"}
 
 
 @dataclass(frozen=True)
@@ -125,6 +158,7 @@ class Config:
     profiles: Path
     workers: int
     projects: Mapping[str, Project]
+    commitment_listen: tuple[str, int] | None = None
 
     @classmethod
     def parse(cls, section: Any, *, data_directory: Path | str | None = None, load_profiles: bool = True) -> Config:
@@ -154,7 +188,9 @@ class Config:
             profiles=profiles,
             workers=model.workers or len(os.sched_getaffinity(0)),
             projects=projects,
+            commitment_listen=_address(model.commitment_listen, errors),
         )
+        errors += _one_folder_each(projects)
         if errors:
             raise ConfigError(dict.fromkeys(errors))
         return config
@@ -187,15 +223,43 @@ def _database(value: str | None, folder: Path, errors: list[str]) -> Path:
     return Path(rest.removeprefix("/")).absolute()
 
 
+def _address(text: str | None, errors: list[str]) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not 0 < int(port) < 65536:
+        errors.append("Deid.CommitmentListen: not a port")
+    return host, int(port)
+
+
+def _one_folder_each(projects: Mapping[str, Project]) -> list[str]:
+    """A name stands for one folder in one layout, in whatever projects; and a folder has one name."""
+    errors = []
+    seen: dict[str, tuple[Path | None, str]] = {}
+    names: dict[Path, str] = {}
+    for name, project in projects.items():
+        for place, one in enumerate(project.destinations):
+            if one.path is None:
+                continue
+            where = f"Deid.Projects.{name}.Destinations[{place}]"
+            if seen.setdefault(one.key, (one.path, one.layout)) != (one.path, one.layout):
+                errors.append(f"{where}: another folder, or another layout, has this name; give a Name")
+            if names.setdefault(one.path, one.name) != one.name:
+                errors.append(f"{where}: the same folder has another name elsewhere")
+    return errors
+
+
 def _project(name: str, model: ProjectSection, profiles: Path, load: bool, errors: list[str]) -> Project:
     path = f"Deid.Projects.{name}"
     if not PROJECT_NAME.fullmatch(name):
         errors.append(f"{path}: a project's name has letters, digits, dot, hyphen and underscore, at most 64")
     file, profile = _profile(f"{path}.Profile", model.profile, profiles, load, errors)
-    destinations = [Destination("peer", destination.peer) for destination in model.destinations]
+    destinations = [Destination.of(section) for section in model.destinations]
     for place, destination in enumerate(destinations):
-        if destination in destinations[:place]:
+        if destination.key in [other.key for other in destinations[:place]]:
             errors.append(f"{path}.Destinations[{place}]: named twice")
+        if destination.path is not None and not PROJECT_NAME.fullmatch(destination.name):
+            errors.append(f"{path}.Destinations[{place}].Name: give one, of letters, digits, dot, hyphen, underscore")
     faulty = any(error.startswith(f"{path}.{key}") for error in errors for key in ("Destinations", "KeepResearchCopy"))
     if not destinations and not model.keep_research_copy and not faulty:
         errors.append(f"{path}.Destinations: give one, or set KeepResearchCopy: the outputs would go nowhere")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_pascal
 
 from orthanc_deid.identity.pseudonyms import DEFAULT_DOMAIN
@@ -31,12 +31,6 @@ def _not_yet(*allowed: Any) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _destination(value: Any) -> Any:
-    if isinstance(value, Mapping) and len(value) == 1 and set(value) <= {"Modality", "DicomWeb"}:
-        raise ValueError(f"not supported yet: {next(iter(value))}; this release knows Peer only")
-    return value
-
-
 def _patterns(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -47,10 +41,79 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", alias_generator=to_pascal, strict=True, hide_input_in_errors=True)
 
 
-class PeerSection(Section):
-    """An entry of Destinations."""
+class XnatSection(Section):
+    """Where in an XNAT an output belongs."""
 
-    peer: str = Field(min_length=1)
+    project: str = Field(pattern="^[A-Za-z0-9_-]{1,64}$", description="The project's id at XNAT.")
+
+
+class DestinationSection(Section):
+    """An entry of Destinations: one receiver, and what it is told or asked for."""
+
+    peer: str | None = Field(
+        default=None, min_length=1, max_length=90, description="A server of Orthanc's `OrthancPeers`."
+    )
+    modality: str | None = Field(
+        default=None, min_length=1, max_length=80, description="A modality of Orthanc's `DicomModalities`, by C-STORE."
+    )
+    dicom_web: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=80,
+        description="A server of the DICOMweb plugin's `DicomWeb.Servers`, by STOW-RS.",
+    )
+    folder: str | None = Field(
+        default=None, pattern="^/", description="A folder that is there, by its absolute path: a file for each output."
+    )
+    name: str | None = Field(
+        default=None,
+        pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="With `Folder`: what reports call it. By default the last part of its path.",
+    )
+    layout: Literal["dicom", "bids"] | None = Field(
+        default=None,
+        description="With `Folder`: `dicom`, by pseudonym, study and series, or `bids`, as source data of a BIDS data "
+        "set. By default `dicom`.",
+    )
+    storage_commitment: bool | None = Field(
+        default=None,
+        description="With `Modality`: confirmed only when it has committed to keeping an output. By default `false`.",
+    )
+    commitment_seconds: float | None = Field(
+        default=None,
+        ge=10,
+        le=86400 * 7,
+        strict=False,
+        description="With `StorageCommitment`: how long its answer may take before it is asked again. By default 3600.",
+    )
+    xnat: XnatSection | None = Field(
+        default=None,
+        description='With `Modality`: it is an XNAT, and outputs belong to `{"Project": id}` there.',
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> DestinationSection:
+        kinds = [name for name in DESTINATIONS if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            names = [to_pascal(name) for name in DESTINATIONS]
+            raise ValueError(f"has to have one of {', '.join(names[:-1])} or {names[-1]}")
+        for name, kind in _OPTIONS.items():
+            if getattr(self, name) is not None and kind not in kinds:
+                raise ValueError(f"{to_pascal(name)} is for a {to_pascal(kind)} only")
+        if self.commitment_seconds is not None and not self.storage_commitment:
+            raise ValueError("CommitmentSeconds is for StorageCommitment only")
+        return self
+
+
+DESTINATIONS = ("peer", "modality", "dicom_web", "folder")
+"""The kinds of destinations, as the keys of their sections."""
+_OPTIONS = {
+    "name": "folder",
+    "layout": "folder",
+    "storage_commitment": "modality",
+    "commitment_seconds": "modality",
+    "xnat": "modality",
+}
 
 
 class ProjectSection(Section):
@@ -67,8 +130,10 @@ class ProjectSection(Section):
         "match. "
         "All conditions have to hold. Empty: the project runs by jobs only.",
     )
-    destinations: list[Annotated[PeerSection, BeforeValidator(_destination)]] = Field(
-        default_factory=list, description='Where outputs go: a list of `{"Peer": name}` of Orthanc\'s `OrthancPeers`.'
+    destinations: list[DestinationSection] = Field(
+        default_factory=list,
+        description='Where outputs go: a list of `{"Peer": name}`, `{"Modality": name}`, `{"DicomWeb": name}` and '
+        '`{"Folder": path}`, with what else stands below.',
     )
     keep_research_copy: bool = Field(
         default=False, description="Keep the outputs in this Orthanc too, as studies of their own."
@@ -133,6 +198,12 @@ class DeidSection(Section):
     workers: int | None = Field(
         default=None, ge=1, le=256, description="Worker processes. By default one per processor."
     )
+    commitment_listen: str | None = Field(
+        default=None,
+        pattern=r"^(?:[^:\\s]+:)?[0-9]{1,5}$",
+        description="Port, or address:port, where receivers bring their answers about storage commitments. By default "
+        "they can bring them only over the association on which they were asked.",
+    )
     projects: dict[str, ProjectSection] = Field(
         default_factory=dict,
         description="The projects by name: letters, digits, dot, hyphen and underscore, at most 64.",
@@ -161,9 +232,14 @@ def read(section: Mapping[str, Any], errors: list[str]) -> DeidSection:
 
 
 def describe() -> list[Row]:
-    """Return the keys with defaults and meanings, those of a project as `Projects.<name>.…`."""
+    """Return the keys with defaults and meanings; those of a project and of its destinations have their paths."""
     rows = [_row("", name, field) for name, field in DeidSection.model_fields.items()]
-    return rows + [_row("Projects.<name>.", name, field) for name, field in ProjectSection.model_fields.items()]
+    for name, field in ProjectSection.model_fields.items():
+        rows.append(_row("Projects.<name>.", name, field))
+        if name == "destinations":
+            inner = DestinationSection.model_fields.items()
+            rows += [_row("Projects.<name>.Destinations[].", key, option) for key, option in inner]
+    return rows
 
 
 def _row(prefix: str, name: str, field: Any) -> Row:
@@ -171,7 +247,7 @@ def _row(prefix: str, name: str, field: Any) -> Row:
     value = field.get_default(call_default_factory=True)
     default = _DEFAULTS.get(key)
     if default is None:
-        default = {"True": "true", "False": "false", "{}": "{}"}.get(str(value), str(value))
+        default = {"True": "true", "False": "false", "{}": "{}", "None": "none"}.get(str(value), str(value))
     return Row(prefix + key, default, str(field.description))
 
 

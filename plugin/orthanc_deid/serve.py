@@ -22,6 +22,7 @@ from orthanc_deid.config import Config
 from orthanc_deid.errors import SetupError
 from orthanc_deid.identity.keys import MasterKey
 from orthanc_deid.orthanc.client import OrthancClient
+from orthanc_deid.orthanc.settings import Receivers
 from orthanc_deid.pipeline.service import Service
 from orthanc_deid.store import Store, subjects
 
@@ -98,7 +99,8 @@ def build(config: Config, begun: startup.Startup) -> Service:
     with store.read() as conn:
         first = not subjects.exist(conn)
     master = MasterKey.open(config.key_file, create=first)
-    return Service(config, OrthancClient(begun.url, begun.authorization, begun.ca), store, master)
+    receivers = Receivers(begun.modalities, begun.dicomweb, begun.orthanc)
+    return Service(config, OrthancClient(begun.url, begun.authorization, begun.ca), store, master, receivers)
 
 
 def _socket(begun: startup.Startup, config: Config) -> Path:

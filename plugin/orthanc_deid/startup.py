@@ -107,12 +107,32 @@ class Startup:
             if project.keep_research_copy and lossy:
                 # Each store would give the copy another SOP Instance UID.
                 errors.append(f"{where}.KeepResearchCopy: cannot be with IngestTranscoding to {lossy}, which is lossy")
-            if self.orthanc.get("OrthancPeersInDatabase"):
-                continue
             for number, destination in enumerate(project.destinations):
-                if destination.name not in self.peers:
-                    errors.append(f"{where}.Destinations[{number}].Peer: OrthancPeers has no {destination.name!r}")
+                place = f"{where}.Destinations[{number}]"
+                if destination.kind == "peer" and not self.orthanc.get("OrthancPeersInDatabase"):
+                    if destination.name not in self.peers:
+                        errors.append(f"{place}.Peer: OrthancPeers has no {destination.name!r}")
+                elif destination.kind == "modality":
+                    errors += self._modality_errors(place, destination.name, destination.commitment)
+                elif destination.kind == "dicomweb" and destination.name not in self.dicomweb:
+                    errors.append(f"{place}.DicomWeb: DicomWeb.Servers has no {destination.name!r}")
         return errors
+
+    def _modality_errors(self, place: str, name: str, commitment: bool) -> list[str]:
+        modality = self.modalities.get(name)
+        if modality is None:
+            what = " of the file (those in Orthanc's database cannot be read)" if self._modalities_hidden else ""
+            return [f"{place}.Modality: DicomModalities{what} has no {name!r}"]
+        errors = []
+        if not modality.allow_store:
+            errors.append(f"{place}.Modality: AllowStore of {name!r} is false")
+        if commitment and not modality.allow_storage_commitment:
+            errors.append(f"{place}.StorageCommitment: AllowStorageCommitment of {name!r} is false")
+        return errors
+
+    @property
+    def _modalities_hidden(self) -> bool:
+        return bool(self.orthanc.get("DicomModalitiesInDatabase"))
 
 
 def read(where: str) -> Startup:

@@ -112,8 +112,6 @@ def test_every_variable_of_run_is_documented() -> None:
 def test_what_is_not_built_is_refused_and_said() -> None:
     base = {"Profile": "basic", "Destinations": [{"Peer": "research"}]}
     for change in (
-        {"Destinations": [{"Modality": "PACS"}]},
-        {"Destinations": [{"DicomWeb": "archive"}]},
         {"KeepOriginal": False},
         {"Pseudonyms": "sequential"},
     ):

@@ -149,7 +149,6 @@ def test_all_faults_are_told_at_once_with_their_paths() -> None:
         "Deid.Projects.four.Domains.much too long for an AE title",
         "Deid.Projects.four.Profile",
         "Deid.Projects.five.Destinations[0].Peer",
-        "Deid.Projects.five.Destinations[1].Peer",
         "Deid.Projects.five.Destinations[1].Pear",
         "Deid.Projects.six.Destinations[1]",
         "Deid.Projects.six.Match.Modality",
@@ -162,8 +161,6 @@ def test_all_faults_are_told_at_once_with_their_paths() -> None:
     [
         ({"Service": "http://127.0.0.1:9000"}, "Deid.Service"),
         ({"Database": "postgresql://service:s3cret-77@host/deid"}, "Deid.Database"),
-        (section(Destinations=[{"Modality": "PACS"}]), "Deid.Projects.lung.Destinations[0]"),
-        (section(Destinations=[{"DicomWeb": "server"}]), "Deid.Projects.lung.Destinations[0]"),
         (section(KeepOriginal=False), "Deid.Projects.lung.KeepOriginal"),
         (section(Pseudonyms="sequential"), "Deid.Projects.lung.Pseudonyms"),
         (section(Pseudonyms={"Table": "pairs.csv"}), "Deid.Projects.lung.Pseudonyms"),
@@ -197,6 +194,72 @@ def test_faults_are_told_in_words(value: dict[str, Any], line: str) -> None:
     assert line in errors(value)
 
 
+def test_every_kind_of_destination_is_read_and_shown() -> None:
+    given = [
+        {"Peer": "research"},
+        {"Modality": "PACS", "StorageCommitment": True, "CommitmentSeconds": 60},
+        {"Modality": "XNAT", "Xnat": {"Project": "LUNG_1"}},
+        {"DicomWeb": "server"},
+        {"Folder": "/srv/out", "Layout": "bids"},
+        {"Folder": "/srv/other", "Name": "second"},
+    ]
+    lung = Config.parse(section(Destinations=given), load_profiles=False).projects["lung"]
+    assert [one.key for one in lung.destinations] == [
+        "peer:research", "modality:PACS", "modality:XNAT", "dicomweb:server", "folder:out", "folder:second",
+    ]  # fmt: skip
+    pacs, xnat, out = lung.destinations[1], lung.destinations[2], lung.destinations[4]
+    assert (pacs.commitment, pacs.commitment_seconds, xnat.commitment) == (True, 60.0, False)
+    assert (xnat.xnat_project, out.layout, out.path) == ("LUNG_1", "bids", Path("/srv/out"))
+    shown = lung.public()["Destinations"]
+    assert shown[:4] == [
+        {"Peer": "research"},
+        {"Modality": "PACS", "StorageCommitment": True, "CommitmentSeconds": 60.0},
+        {"Modality": "XNAT", "Xnat": {"Project": "LUNG_1"}},
+        {"DicomWeb": "server"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("destination", "told"),
+    [
+        ({}, "has to have one of Peer, Modality, DicomWeb or Folder"),
+        ({"Peer": "a", "Modality": "b"}, "has to have one of Peer, Modality, DicomWeb or Folder"),
+        ({"Peer": "a", "StorageCommitment": True}, "StorageCommitment is for a Modality only"),
+        ({"DicomWeb": "a", "Xnat": {"Project": "P"}}, "Xnat is for a Modality only"),
+        ({"Modality": "a", "Layout": "bids"}, "Layout is for a Folder only"),
+        ({"Modality": "a", "CommitmentSeconds": 60}, "CommitmentSeconds is for StorageCommitment only"),
+        ({"Folder": "relative"}, ".Folder: "),
+        ({"Folder": "/"}, ".Name: give one"),
+        ({"Folder": "/x", "Layout": "nifti"}, ".Layout: has to be"),
+        ({"Modality": "a", "Xnat": {"Project": "two words"}}, ".Xnat.Project: "),
+    ],
+)
+def test_a_destination_that_is_none(destination: dict[str, Any], told: str) -> None:
+    (line,) = errors(section(Destinations=[destination]))
+    assert line.startswith("Deid.Projects.lung.Destinations[0]") and told in line
+
+
+def test_one_name_stands_for_one_folder() -> None:
+    two = {
+        "one": project(Destinations=[{"Folder": "/a/out"}]),
+        "two": project(Destinations=[{"Folder": "/b/out"}]),
+        "three": project(Destinations=[{"Folder": "/a/out", "Name": "other"}]),
+        "four": project(Destinations=[{"Folder": "/a/out", "Layout": "bids"}]),
+    }
+    told = errors({"Projects": two})
+    assert [line.partition(":")[0] for line in told] == [
+        f"Deid.Projects.{name}.Destinations[0]" for name in ("two", "three", "four")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"), [("11114", ("", 11114)), ("127.0.0.1:11114", ("127.0.0.1", 11114)), (None, None)]
+)
+def test_where_answers_about_commitment_are_taken(text: str | None, address: Any) -> None:
+    assert Config.parse({"CommitmentListen": text} if text else {}).commitment_listen == address
+    assert errors({"CommitmentListen": "here"}) and errors({"CommitmentListen": "0"})
+
+
 def test_a_profile_is_read_and_its_faults_are_told(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("name: Not A Name\nunknown: 1\n")
     with pytest.raises(ConfigError) as caught:
@@ -219,9 +282,21 @@ def test_settings_can_be_shown_as_json() -> None:
 
 def test_every_key_of_the_contract_is_described() -> None:
     rows = {row.key: row for row in Config.describe()}
-    outer = {"Python", "Service", "Database", "KeyFile", "Profiles", "Workers", "Projects"}
+    outer = {"Python", "Service", "Database", "KeyFile", "Profiles", "Workers", "Projects", "CommitmentListen"}
     inner = {"Profile", "Match", "Destinations", "KeepResearchCopy", "KeepOriginal", "Release", "QuietSeconds"}
     inner |= {"Incomplete", "Pseudonyms", "Domains", "EncryptTo"}
+    kinds = {
+        "Peer",
+        "Modality",
+        "DicomWeb",
+        "Folder",
+        "Name",
+        "Layout",
+        "StorageCommitment",
+        "CommitmentSeconds",
+        "Xnat",
+    }
+    inner |= {f"Destinations[].{key}" for key in kinds}
     assert set(rows) == outer | {f"Projects.<name>.{key}" for key in inner}
     assert all(row.default and row.meaning.endswith(".") for row in rows.values())
     assert rows["Projects.<name>.Release"].default == "study"

@@ -20,6 +20,7 @@ from orthanc_deid.identity.keys import MasterKey
 from orthanc_deid.store import Store, ledger
 
 from tests.ledgers import add, source
+from tests.receivers import scp
 
 
 class Installation:
@@ -265,3 +266,31 @@ def test_a_peer_with_little_patience_and_another_clock(installation: Installatio
     assert found["clock of research"][0] == WARNING
     detail = "10 s for a whole transfer: over 10 Mbit/s nothing above 12 MB passes"
     assert found["size limit of research"] == (WARNING, detail)
+
+
+# pynetdicom leaves the socket of a connection that did not come about to the interpreter.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_every_kind_of_destination_is_asked(installation: Installation, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    with scp() as receiver:
+        project = {
+            "Profile": "basic",
+            "Destinations": [
+                {"Folder": str(there)},
+                {"Folder": str(tmp_path / "missing")},
+                {"Modality": "up", "StorageCommitment": True},
+                {"Modality": "gone"},
+                {"DicomWeb": "web"},
+            ],
+        }
+        found = installation.found(
+            DicomModalities={"up": ["UP", "127.0.0.1", receiver.port], "gone": ["GONE", "127.0.0.1", 1]},
+            DicomWeb={"Servers": {"web": ["http://127.0.0.1:1/dicom-web/"]}},
+            Deid={"Projects": {"lung": project}},
+        )
+    assert found["folder there"][0] == found["modality up"][0] == OK
+    for what in ("folder missing", "modality gone", "dicomweb web"):
+        assert found[what][0] == ERROR, what
+    assert "mounted" in found["folder missing"][1] and "DicomModalities" in found["modality gone"][1]
+    assert found["storage commitment"][0] == WARNING

@@ -234,3 +234,46 @@ def test_another_certificate_is_not_trusted(certificate: Path, tmp_path: Path) -
 
 def _another(folder: Path) -> Path:
     return certificate.__wrapped__(folder)  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("destination", "more", "told"),
+    [
+        ({"Modality": "there"}, {"DicomModalities": {"there": ["A", "127.0.0.1", 104]}}, None),
+        ({"Modality": "there"}, {}, "Destinations[0].Modality: DicomModalities has no 'there'"),
+        (
+            {"Modality": "there"},
+            {"DicomModalitiesInDatabase": True},
+            "Destinations[0].Modality: DicomModalities of the file (those in Orthanc's database cannot be read) has no",
+        ),
+        (
+            {"Modality": "there"},
+            {"DicomModalities": {"there": {"AET": "A", "Host": "h", "Port": 104, "AllowStore": False}}},
+            "Destinations[0].Modality: AllowStore of 'there' is false",
+        ),
+        (
+            {"Modality": "there", "StorageCommitment": True},
+            {"DicomModalities": {"there": {"AET": "A", "Host": "h", "Port": 104, "AllowStorageCommitment": False}}},
+            "Destinations[0].StorageCommitment: AllowStorageCommitment of 'there' is false",
+        ),
+        ({"DicomWeb": "web"}, {"DicomWeb": {"Servers": {"web": ["http://127.0.0.1/dicom-web/"]}}}, None),
+        ({"DicomWeb": "web"}, {}, "Destinations[0].DicomWeb: DicomWeb.Servers has no 'web'"),
+        ({"Folder": "/srv/out"}, {}, None),
+    ],
+)
+def test_every_destination_is_one_that_orthanc_knows(
+    tmp_path: Path, destination: dict[str, Any], more: dict[str, Any], told: str | None
+) -> None:
+    configuration = {
+        "StorageDirectory": str(tmp_path / "storage"),
+        "Deid": {"Projects": {"lung": {"Profile": "basic", "Destinations": [destination]}}},
+        **more,
+    }
+    begun = startup.from_configuration(configuration)
+    if told is None:
+        begun.configure()
+    else:
+        with pytest.raises(ConfigError) as problem:
+            begun.configure()
+        (line,) = problem.value.errors
+        assert told in line

@@ -19,6 +19,10 @@ MEANINGS = {
     **QUARANTINE_REASONS,
     **REJECT_REASONS,
     "refused": "the destination answers, but does not take this instance",
+    "not-taken": "the destination accepts neither its SOP class nor a transfer syntax that it could be sent in",
+    "undecodable": "the destination does not accept its transfer syntax, and it cannot be decoded without a loss",
+    "not-committed": "the destination has stored it, and does not commit to keeping it",
+    "astray": "a link, or a file in a folder's place, stands in the way below the destination's folder",
     "conflict": "the destination holds another content under this UID",
     "source-lost": "the source was deleted before its outcome",
 }

@@ -27,6 +27,8 @@ from orthanc_deid.doctor.found import ERROR, LEVELS, OK, WARNING, Finding, Patie
 from orthanc_deid.errors import ConfigError, KeyFileError
 from orthanc_deid.identity.keys import MasterKey
 from orthanc_deid.orthanc.client import NotFound, OrthancClient, OrthancError, Unavailable
+from orthanc_deid.orthanc.settings import Receivers
+from orthanc_deid.pipeline.senders import probe
 from orthanc_deid.startup import LOSSY
 
 OLDEST_ORTHANC = (1, 10, 1)
@@ -242,7 +244,12 @@ def _plugin(patient: Patient) -> Iterator[Finding]:
 
 
 def _peers(patient: Patient) -> Iterator[Finding]:
-    names = {destination.name for project in patient.config.projects.values() for destination in project.destinations}
+    names = {
+        destination.name
+        for project in patient.config.projects.values()
+        for destination in project.destinations
+        if destination.kind == "peer"
+    }
     for name in sorted(names):
         try:
             system = patient.orthanc.get_json(f"/peers/{name}/system")
@@ -252,6 +259,29 @@ def _peers(patient: Patient) -> Iterator[Finding]:
             yield Finding(ERROR, f"peer {name}", "does not answer, or refuses its user: see OrthancPeers")
         else:
             yield Finding(OK, f"peer {name}", f"Orthanc {system.get('Version', '?')}")
+
+
+_ADVICE = {
+    "modality": "does not answer C-ECHO: see DicomModalities, and whether it knows our AE title",
+    "dicomweb": "does not answer a search, or refuses its user: see DicomWeb.Servers",
+    "folder": "is not there (a disk that is not mounted?), or cannot be written to by this user",
+}
+
+
+def _destinations(patient: Patient) -> Iterator[Finding]:
+    """Ask every destination that is no peer."""
+    receivers = Receivers(patient.begun.modalities, patient.begun.dicomweb, patient.begun.orthanc)
+    all_of_them = {one.key: one for project in patient.config.projects.values() for one in project.destinations}
+    for _, one in sorted(all_of_them.items()):
+        if one.kind != "peer":
+            well = probe(one, receivers)
+            yield Finding(OK if well else ERROR, f"{one.kind} {one.name}", "answers" if well else _ADVICE[one.kind])
+    if any(one.commitment for one in all_of_them.values()) and patient.config.commitment_listen is None:
+        yield Finding(
+            WARNING,
+            "storage commitment",
+            "without CommitmentListen receivers can answer only on the association on which they were asked",
+        )
 
 
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
@@ -270,4 +300,5 @@ CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     _settings,
     _host_id,
     _orthanc,
+    _destinations,
 )

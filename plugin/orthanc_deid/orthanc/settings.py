@@ -64,6 +64,15 @@ class Modality:
     """Whatever else stands there, such as RetrieveMethod."""
 
 
+@dataclass(frozen=True)
+class Receivers:
+    """Whom outputs can be sent to without Orthanc's help, and what of Orthanc's own settings holds for all of them."""
+
+    modalities: Mapping[str, Modality] = field(default_factory=dict)
+    dicomweb: Mapping[str, WebService] = field(default_factory=dict)
+    orthanc: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
 class _FaultError(ValueError):
     """One entry is not what Orthanc takes; the text names a key, never a value."""
 

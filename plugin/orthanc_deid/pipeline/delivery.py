@@ -33,6 +33,10 @@ REFUSED_PAUSE = (2.0, 60.0)
 """First and longest wait between two offers."""
 DOWN_PAUSE = (1.0, 300.0)
 """First and longest wait while a destination is down."""
+WAITS = frozenset({Reply.DOWN, Reply.LOCAL_DOWN, Reply.NO_ROOM})
+"""Replies that say nothing of the instance: everything for the destination waits."""
+FINAL = frozenset({Reply.UNDECODABLE, Reply.VALUE_LEFT})
+"""Refusals of our own: offered again, the same bytes come to the same end."""
 
 
 @dataclass
@@ -167,31 +171,38 @@ class DeliveryTasks:
 
     def _judge(self, destination: Destination, one: ToSend, reply: Reply, left: bool) -> Sent:
         now = self._shared.clock()
-        if reply in (Reply.DOWN, Reply.LOCAL_DOWN):
-            until = self._is_down(destination, now)
+        if reply in WAITS:
+            until = self._is_down(destination, now, "down" if reply is Reply.LOCAL_DOWN else reply.value)
             return Sent(one.id, "pending", reply.value, until, left=left)
         self._is_up(destination)
-        if reply is Reply.STORED or (reply is Reply.ALREADY and one.history == "same"):
-            return Sent(one.id, "confirmed")
-        if reply is Reply.ALREADY:
+        if reply is Reply.AWAITED:
+            return Sent(one.id, "stored", reply.value, now)
+        if reply in (Reply.STORED, Reply.COERCED) or (reply is Reply.ALREADY and one.history == "same"):
+            return Sent(one.id, "confirmed", reply.value if reply is Reply.COERCED else None)
+        if reply in (Reply.ALREADY, Reply.OTHER):
             log.warning("a destination holds other content under an output's UIDs", destination=destination.name)
             return Sent(one.id, "conflict", "conflict")
         # Counted here and not in the ledger: its attempts include those that found nobody there.
         refusals = self._refusals.pop(one.id, 0) + 1
-        if refusals >= REFUSALS:
-            log.warning("a destination refuses an instance", destination=destination.name, attempt=refusals)
-            return Sent(one.id, "refused", "refused", left=left)
+        if refusals >= REFUSALS or reply in FINAL:
+            log.warning(
+                "a destination refuses an instance",
+                destination=destination.name,
+                attempt=refusals,
+                reason=reply.value,
+            )
+            return Sent(one.id, "refused", reply.value, left=left)
         self._refusals[one.id] = refusals
         pause = min(REFUSED_PAUSE[0] * 2 ** (refusals - 1), REFUSED_PAUSE[1])
-        return Sent(one.id, "pending", "refused", now + pause, left=left)
+        return Sent(one.id, "pending", reply.value, now + pause, left=left)
 
-    def _is_down(self, destination: Destination, now: float) -> float:
+    def _is_down(self, destination: Destination, now: float, why: str) -> float:
         with destination.lock:
             if destination.down_until <= now:  # the first of those that were on their way together
                 destination.pause = min(max(destination.pause * 2, DOWN_PAUSE[0]), DOWN_PAUSE[1])
                 destination.down_until = now + destination.pause
-                if self._shared.troubles.note(destination.name, "down"):
-                    log.warning("a destination does not answer", destination=destination.name)
+                if self._shared.troubles.note(destination.name, why):
+                    log.warning("a destination does not answer", destination=destination.name, reason=why)
             return destination.down_until
 
     def _is_up(self, destination: Destination) -> None:

@@ -21,6 +21,8 @@ from orthanc_deid.errors import SetupError
 from orthanc_deid.identity.keys import MasterKey, ProjectKeys
 from orthanc_deid.metrics import render
 from orthanc_deid.orthanc.client import NotFound, OrthancClient, OrthancError, Unavailable
+from orthanc_deid.orthanc.settings import Receivers
+from orthanc_deid.pipeline.commitment import Committer
 from orthanc_deid.pipeline.delivery import DeliveryTasks
 from orthanc_deid.pipeline.intake import Intake
 from orthanc_deid.pipeline.jobs import Jobs
@@ -47,7 +49,14 @@ DRY_SECONDS = 600.0
 class Service:
     """One de-identification service beside one Orthanc."""
 
-    def __init__(self, config: Config, orthanc: OrthancClient, store: Store, master: MasterKey) -> None:
+    def __init__(
+        self,
+        config: Config,
+        orthanc: OrthancClient,
+        store: Store,
+        master: MasterKey,
+        receivers: Receivers | None = None,
+    ) -> None:
         """Bind the projects to their keys. Raises KeyFileError when the key file is not the one the database knows."""
         self.config = config
         self.orthanc = orthanc
@@ -63,6 +72,7 @@ class Service:
             Outbox(config.data_directory / "outbox"),
             keys,
             f"{os.getpid()}-{secrets.token_hex(4)}",
+            receivers=receivers or Receivers(),
         )
         self._recorder = Recorder(self._shared)
         self._pool = Pool(config.workers, self._setup(), self._known)
@@ -70,6 +80,7 @@ class Service:
         self._series = SeriesTasks(self._shared, self._pool, self._recorder, self._intake.look_again)
         self._deliveries = DeliveryTasks(self._shared, self._recorder, maker(self._shared))
         self._keeper = Keeper(self._shared, self._deliveries.resting, self._deliveries.clock_was_set)
+        self._committer = Committer(self._shared, self._recorder)
         self._tasks = Tasks(
             config.data_directory / "dbos.sqlite3",
             {SERIES: self._series.run, DELIVERY: self._deliveries.run},
@@ -93,6 +104,7 @@ class Service:
         self._tasks.start()
         self._intake.start()
         self._keeper.start()
+        self._committer.start()
         self.jobs.start()
         log.info("the service has started", version=__version__, pid=os.getpid(), workers=self._pool.size)
 
@@ -107,6 +119,7 @@ class Service:
         self.jobs.stop(left(0.2))
         self._intake.stop(left(0.2))
         self._keeper.stop(left(0.2))
+        self._committer.stop(left(0.2))
         self._deliveries.stop()
         self._pool.stop(left(0.4))
         self._tasks.stop(left(0.5))

@@ -13,6 +13,7 @@ from orthanc_deid.config import Config, Project
 from orthanc_deid.identity.keys import ProjectKeys
 from orthanc_deid.identity.vault import Vault
 from orthanc_deid.orthanc.client import OrthancClient
+from orthanc_deid.orthanc.settings import Receivers
 from orthanc_deid.pipeline.clock import Clock
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.tasks import SERIES
@@ -69,6 +70,8 @@ class Shared:
     owner: str
     """Names this run of the service in claimed rows: another one's claims are orphans after a crash."""
     clock: Callable[[], float] = field(default_factory=Clock)
+    receivers: Receivers = field(default_factory=Receivers)
+    """Whom Orthanc's configuration knows beside its peers."""
     stopping: threading.Event = field(default_factory=threading.Event)
     leads: threading.Event = field(default_factory=_leading)
     """Set while this service leads those that share a database: it alone takes in, releases, recalls and drives jobs. A

@@ -1,7 +1,7 @@
 """Deliveries: one row per (output, destination), and what each destination may hold already.
 
     add, ledger.release_rows ─▶ pending ─ claim ─▶ sending ─ finish_many ─▶ confirmed | refused | conflict
-                                   ▲                  │
+                                   ▲                  │  └▶ stored ─ finish_many, when it is committed to ─▶
                                    └── requeue_orphans, finish_many(pending), resend
 
 An output's digest is written down in `sent` before its bytes go. Orthanc answers AlreadyStored and keeps the old bytes
@@ -30,16 +30,17 @@ from orthanc_deid.store.rows import (
     REFUSED,
     RELEASED,
     SENDING,
+    STORED,
     Due,
     Sent,
     ToSend,
 )
-from orthanc_deid.store.schema import among, deliveries, ledger, sent
-from orthanc_deid.store.sql import EACH, change, insert_for, rows_of, select_in, update_in
+from orthanc_deid.store.schema import among, deliveries, ledger, sent, variants
+from orthanc_deid.store.sql import EACH, change, insert_for, insert_ignore, rows_of, select_in, update_in
 
 __all__ = [
     "LOCAL", "Due", "Sent", "ToSend",
-    "add", "begun", "claim", "counts", "due", "finish_many", "forget", "next_due", "peer", "postpone",
+    "add", "begun", "claim", "counts", "due", "finish_many", "forget", "next_due", "note_variant", "peer", "postpone",
     "requeue_orphans", "resend", "was_sent",
 ]  # fmt: skip
 
@@ -85,7 +86,7 @@ _sending = (
     sa.select(deliveries.c.id, deliveries.c.ledger_id, deliveries.c.project, deliveries.c.destination)
     .add_columns(deliveries.c.sent_digest, ledger.c.out_sop)
     .join(ledger, ledger.c.id == deliveries.c.ledger_id)
-    .where(deliveries.c.id.in_(EACH), deliveries.c.state == SENDING)
+    .where(deliveries.c.id.in_(EACH), deliveries.c.state.in_([SENDING, STORED]))
 )
 _end = (
     sa.update(deliveries)
@@ -95,6 +96,7 @@ _end = (
         reason=sa.bindparam("to_reason"),
         next_try=sa.bindparam("again"),
         owner=None,
+        transaction_uid=None,
         updated=sa.bindparam("now"),
     )
 )
@@ -192,14 +194,14 @@ def _compare(digests: set[str], digest: str) -> str:
     return "same" if digests == {digest} else "other"
 
 
-# sending → confirmed | pending | refused | conflict
+# sending | stored → confirmed | stored | pending | refused | conflict
 def finish_many(conn: Connection, results: Sequence[Sent], now: float) -> list[int]:
     """Record what deliveries came to; returns ids of the ledger whose last delivery this was."""
     rows = {row.id: row for row in rows_of(conn, _sending, [result.id for result in results])}
     groups: dict[tuple[str, str | None, float], list[int]] = defaultdict(list)
     confirmed, stayed, kept_other = [], [], []
     for result in results:
-        if result.state not in (CONFIRMED, PENDING, REFUSED, CONFLICT):
+        if result.state not in (CONFIRMED, STORED, PENDING, REFUSED, CONFLICT):
             raise ValueError(f"{result.state} is no outcome of a delivery")
         if result.state == PENDING and result.next_try is None:
             raise ValueError("a delivery that is tried again needs the time of the next try")
@@ -312,6 +314,12 @@ def forget(conn: Connection, project: str, destination: str, out_sops: Iterable[
     """Note that a destination holds nothing under these UIDs any more: they were deleted there."""
     statement = sa.delete(sent).where(sent.c.project == project, sent.c.destination == destination)
     update_in(conn, statement, sent.c.out_sop, out_sops)
+
+
+def note_variant(conn: Connection, one: ToSend, variant_digest: str, made: str, now: float) -> None:
+    """Note that other bytes than the output's own go to a destination, made of it."""
+    row = {"project": one.project, "destination": one.destination, "out_sop": one.out_sop, "digest": one.out_digest}
+    insert_ignore(conn, variants, [{**row, "variant_digest": variant_digest, "made": made, "created": now}])
 
 
 def was_sent(conn: Connection, project: str, out_sop: str, destination: str, digest: str) -> bool:

@@ -65,6 +65,7 @@ from orthanc_deid.store.rows import (
     SENDING,
     SOURCE_LOST,
     STATES,
+    STORED,
     TERMINAL,
     UNFINISHED,
     WORKING,
@@ -327,7 +328,7 @@ def settle(conn: Connection, ids: Iterable[int], now: float) -> list[int]:
     groups: dict[tuple[str, str | None], list[int]] = defaultdict(list)
     for ledger_id in open_rows:
         had = states[ledger_id]
-        if PENDING in had or SENDING in had:
+        if not had.keys().isdisjoint((PENDING, SENDING, STORED)):
             continue
         state = next((state for state in (CONFLICT, REFUSED) if state in had), CONFIRMED)
         groups[state, had.get(state)].append(ledger_id)

@@ -41,8 +41,8 @@ FRESH, CATCH_UP, BACKFILL = 0, 5, 10
 """Priorities, the smallest first: what has just arrived, what arrived before anybody looked, what a job brings in."""
 ANY_PRIORITY = 32767
 
-PENDING, SENDING = "pending", "sending"
-"""States of a delivery before it is confirmed, refused or in conflict."""
+PENDING, SENDING, STORED = "pending", "sending", "stored"
+"""States of a delivery before it is confirmed, refused or in conflict; stored: the receiver has yet to commit to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,8 @@ class ToSend:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a delivery came to: confirmed, pending (again at `next_try`), refused or conflict.
+    """What a delivery came to: confirmed, stored (and not yet committed to), pending (again at `next_try`), refused or
+    conflict.
 
     `left` False: certainly nothing reached the destination, so the attempt does not count as sent.
     """
@@ -258,6 +259,16 @@ class Sent:
     reason: str | None = None
     next_try: float | None = None
     left: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ToCommit:
+    """An output that a receiver has stored and not yet committed to keeping."""
+
+    id: int
+    ledger_id: int
+    out_sop: str
+    out_digest: str
 
 
 @dataclass(frozen=True, slots=True)

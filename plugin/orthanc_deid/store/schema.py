@@ -20,6 +20,7 @@ from orthanc_deid.store.rows import (
     READY,
     RELEASED,
     SENDING,
+    STORED,
     UNFINISHED,
     WORKING,
 )
@@ -186,7 +187,7 @@ deliveries = sa.Table(
     sa.Column("destination", sa.String(100), nullable=False),
     sa.Column("project", sa.String(64), nullable=False),
     sa.Column("out_study", Compact, nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),  # pending | sending | confirmed | refused | conflict
+    sa.Column("state", sa.String(16), nullable=False),  # pending | sending | stored | confirmed | refused | conflict
     sa.Column("sent_digest", Compact),  # of the bytes of the last attempt, written before they go
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("next_try", sa.Float, nullable=False),
@@ -194,10 +195,12 @@ deliveries = sa.Table(
     sa.Column("owner", sa.String(64)),
     sa.Column("reason", sa.String(40)),
     sa.Column("updated", sa.Float, nullable=False),
+    sa.Column("transaction_uid", sa.String(64)),  # the storage commitment that was asked for
     sa.UniqueConstraint("ledger_id", "destination"),
     sa.Index("ix_deliveries_pending", "destination", "project", "out_study", "id", **_where(PENDING)),
     sa.Index("ix_deliveries_next", "next_try", **_where(PENDING)),
     sa.Index("ix_deliveries_sending", "owner", **_where(SENDING)),
+    sa.Index("ix_deliveries_stored", "destination", **_where(STORED)),
 )
 
 sent = sa.Table(
@@ -210,6 +213,29 @@ sent = sa.Table(
     sa.Column("digest", Compact, primary_key=True),
     sa.Column("times", sa.Integer, nullable=False),
     sqlite_with_rowid=False,
+)
+
+variants = sa.Table(
+    # Bytes that were sent in place of an output's own (another transfer syntax, XNAT's attribute): what was made of it.
+    "variants",
+    metadata,
+    sa.Column("project", sa.String(64), primary_key=True),
+    sa.Column("destination", sa.String(100), primary_key=True),
+    sa.Column("out_sop", Compact, primary_key=True),
+    sa.Column("digest", Compact, primary_key=True),  # of the output
+    sa.Column("variant_digest", Compact, primary_key=True),  # of what went
+    sa.Column("made", sa.String(80), nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+)
+
+commitments = sa.Table(
+    # Storage commitments that were asked for and not yet answered.
+    "commitments",
+    metadata,
+    sa.Column("transaction_uid", sa.String(64), primary_key=True),
+    sa.Column("destination", sa.String(100), nullable=False),
+    sa.Column("asked", sa.Float, nullable=False),
+    sa.Column("due", sa.Float, nullable=False),  # asked again, by another transaction, after this time
 )
 
 expected = sa.Table(
