@@ -133,16 +133,18 @@ def test_what_is_here_already_is_not_fetched_again_and_what_stays_is_kept(archiv
 def test_a_table_is_a_cohort_and_faults_name_lines_and_no_values(archive: Archive) -> None:
     archive.fill(1)
     table = f"PatientID;StudyDate\r\n{person(1).patient_id};\r\nNOBODY-AT-ALL;\r\n".encode()
-    post = {"headers": {"Content-Type": "text/csv"}}
-    started = archive.clinical.request("POST", "/deid/jobs?Project=lung&Modality=pacs", data=table, **post)
+
+    def post(modality: str, data: bytes) -> requests.Response:
+        headers = {"Content-Type": f"text/csv; Project=lung; Modality={modality}"}
+        return archive.clinical.request("POST", "/deid/jobs", data=data, headers=headers)
+
+    started = post("pacs", table)
     assert started.status_code == 201, started.text
     job = archive.end(f"/deid/jobs/{started.json()['ID']}")
     assert job["Content"]["Lines"] == {"fetched": 1, "not-found": 1}
-    bad = archive.clinical.request(
-        "POST", "/deid/jobs?Project=lung&Modality=pacs", data=table + b"SECRET*;\r\n", **post
-    )
+    bad = post("pacs", table + b"SECRET*;\r\n")
     assert bad.status_code == 400 and "line 3" in bad.text and "SECRET" not in bad.text
-    unknown = archive.clinical.request("POST", "/deid/jobs?Project=lung&Modality=other", data=table, **post)
+    unknown = post("other", table)
     assert unknown.status_code == 404 and unknown.json()["error"] == "unknown source"
 
 

@@ -143,7 +143,9 @@ def _check_body(headers: Headers, kinds: tuple[str, ...]) -> None:
     if int(length) > MAX_BODY:
         raise Refused(413, "body too large", f"at most {MAX_BODY} bytes")
     kind, _, rest = (headers.get("Content-Type") or "").partition(";")
-    if kind.strip().lower() not in kinds or rest.strip().lower() not in ("", "charset=utf-8"):
+    kind = kind.strip().lower()
+    plain = rest.strip().lower() in ("", "charset=utf-8") or kind == "text/csv"  # whose parameters say what it is for
+    if kind not in kinds or not plain:
         raise Refused(415, "unsupported media type", f"send the body as Content-Type: {kinds[0]}")
 
 

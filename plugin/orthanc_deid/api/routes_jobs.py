@@ -38,7 +38,8 @@ def _check_push(service: Service, project: str, push: bool) -> None:
 def start_job(body: JobBody, response: Response, service: Host) -> dict[str, Any]:
     """Start a job over resources, over all that a query finds, or over a cohort that is fetched from elsewhere.
 
-    The cohort may be sent as a table (`text/csv`) with a header of keywords; all else stands in the query then.
+    The cohort may be sent as a table with a header of keywords; all else are parameters of its Content-Type then:
+    `text/csv; Project=lung; Modality=pacs`.
     """
     _check_push(service, body.Project, body.Push)
     if body.From is not None:
