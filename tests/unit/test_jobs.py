@@ -556,6 +556,14 @@ def test_an_unexpected_error_ends_one_job_without_its_text(service: ServiceDoubl
     assert outcomes(service, good) == {"queued": 2}
 
 
+def test_a_job_is_as_urgent_as_it_says(service: ServiceDouble) -> None:
+    start(service, "PAT-SECRET/one/a/0")
+    service.jobs.create(service.jobs.make_request("held", query={}))
+    start(service, "PAT-SECRET/two", project="manual", priority=10)
+    turns(service)
+    assert service.priorities == [0, 5, 10], "the most urgent is looked at first; 0 in the ledger is what arrives now"
+
+
 def test_the_thread_drives_jobs_and_stops(service: ServiceDouble) -> None:
     from tests.orthancs import until
 

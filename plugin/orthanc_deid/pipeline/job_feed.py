@@ -21,6 +21,7 @@ from orthanc_deid.pipeline.job_model import (
     PENDING,
     RUNNING,
     cursor,
+    ledger_priority,
     open_part,
     seal,
     sealed_parts,
@@ -29,6 +30,7 @@ from orthanc_deid.pipeline.job_model import (
 from orthanc_deid.store import Store, deliveries, job_items, ledger
 from orthanc_deid.store import jobs as rows
 from orthanc_deid.store.jobs import JobRow
+from orthanc_deid.store.rows import BACKFILL
 
 PAGE = 200
 """Instances handed over at a time."""
@@ -67,6 +69,7 @@ class Host(Protocol):
         *,
         push: bool = True,
         again: bool = False,
+        priority: int = BACKFILL,
     ) -> int:
         """Put instances into the ledger for a job; returns how many of them the job now has."""
 
@@ -173,7 +176,8 @@ class JobFeed:
         # What the job already has is not tried again: that would undo its outcome at every restart.
         new = [id_ for index, id_ in indexes.items() if index not in linked]
         push = bool(row.content["Push"])
-        taken = self._host.enqueue(row.project, new, row.id, push=push, again=True) if new else 0
+        priority = ledger_priority(row.priority)
+        taken = self._host.enqueue(row.project, new, row.id, push=push, again=True, priority=priority) if new else 0
         with self._host.store.begin() as conn:
             now = rows.get(conn, row.id, lock=True)
             # Cancelled or paused while the page was on its way: the page follows.

@@ -212,21 +212,6 @@ class Service:
             return "keep"
         return "delete" if same and states == {"confirmed"} else "keep"
 
-    def may_delete(self, instance: str, project: str, digest: str) -> str:
-        """Tell whether an original may be deleted: `delete` when every project that has it has confirmed it and it is
-        still the content that was confirmed, `later` while one is at work on it, else `keep`."""
-        states = set()
-        with self.store.read() as conn:
-            for name, vault in self._shared.vaults.items():
-                states |= {row.state for row in ledger.find(conn, name, vault.index("instance", instance))}
-        if states - ledger.TERMINAL:
-            return "later"
-        try:
-            same = source_digest(self._shared.keys[project], self.orthanc.source_md5(instance)) == digest
-        except NotFound:
-            return "keep"
-        return "delete" if same and states == {"confirmed"} else "keep"
-
     def release(self, project: str, out_study_uid: str) -> bool:
         """Release a study by its research UID; False when there is no such study."""
         return self._keeper.release(project, out_study_uid)
@@ -277,7 +262,7 @@ class Service:
                 answers[number] = {"outcome": "own-output", "reason": None}
                 continue
             asked += 1
-            self._pool.submit(Work(Chunk(project, (Item(number, instance, ""),), dry=True), done, crashed))
+            self._pool.submit(Work(Chunk(project, (Item(number, instance, ""),), dry=True), done, crashed, BACKFILL))
         deadline = time.monotonic() + DRY_SECONDS
         for _ in range(asked):
             while not ended.acquire(timeout=0.5):
