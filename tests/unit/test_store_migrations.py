@@ -67,12 +67,17 @@ def value(table: str, column: str, number: int) -> Any:
     return words.get(column)
 
 
+def plain(column: sa.Column[Any]) -> Any:
+    """Something of a column's type, for columns that nothing below asks for."""
+    return {int: 1, float: NOW, str: "x", bytes: b"x", bool: False}[column.type.python_type]
+
+
 def fill(conn: sa.Connection) -> dict[str, list[dict[str, Any]]]:
     """Put rows into every table as it was then; returns them by table."""
     tables = sa.MetaData()
     tables.reflect(conn)
     made: dict[str, list[dict[str, Any]]] = {}
-    skip = {"alembic_version", *(table for table in tables.tables if table.endswith("_counts"))}
+    skip = {"alembic_version", "instance_counts", "event_counts", "delivery_counts"}
     order = [*FIRST, *sorted(tables.tables.keys() - skip - set(FIRST))]
     for table_name in order:
         table = tables.tables[table_name]
@@ -84,7 +89,7 @@ def fill(conn: sa.Connection) -> dict[str, list[dict[str, Any]]]:
                 given = value(table_name, column.name, n)
                 if given is None and (column.server_default is not None or column.nullable):
                     continue
-                assert given is not None, f"{table_name}.{column.name} needs a value here"
+                given = plain(column) if given is None else given
                 if isinstance(column.type, (sa.LargeBinary, sa.BLOB)) and isinstance(given, str):
                     given = pack(given)
                 row[column.name] = given
