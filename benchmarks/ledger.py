@@ -32,6 +32,7 @@ from orthanc_deid.store import (  # noqa: E402
     Store,
     counting,
     deliveries,
+    job_items,
     jobs,
     knowledge,
     ledger,
@@ -338,7 +339,7 @@ class Asked:
         self.time("page of 1,000 unfinished", lambda conn: ledger.unfinished(conn, PROJECT))
         self.time("outputs that must be in the outbox", lambda conn: list(ledger.live_outputs(conn)))
         self.time("orphans at a start", lambda conn: ledger.requeue_orphans(conn, now, owner="nobody"))
-        self.time("a job's outcomes", lambda conn: jobs.outcomes(conn, JOB))
+        self.time("a job's outcomes", lambda conn: job_items.outcomes(conn, JOB))
 
 
 def ask(store: Store, number: int) -> dict[str, float]:
