@@ -168,15 +168,16 @@ def _fill(run: Callable[[str], Any], dialect: Dialect, number: int, first: int) 
         run(f"INSERT INTO b_{name} {dialect.numbers('c', count)} SELECT n, {dialect.random(16)}, {third} FROM c")
     run("CREATE TEMP TABLE b_instance (i INTEGER PRIMARY KEY)")
     run(f"INSERT INTO b_instance {dialect.numbers('c', SERIES)} SELECT n FROM c")
-    project = "CASE WHEN s.k / 3 % 5 = 4 THEN 'brain' ELSE 'lung' END"
+    project = "CASE WHEN s.k / 3 - s.k / 15 * 5 = 4 THEN 'brain' ELSE 'lung' END"
+    of_study = project.replace("s.k / 3 - s.k / 15", "t.k - t.k / 5")
     # The last series are on their way: 12 queued, 1 with a worker, 3 ready, 6 released and not delivered yet.
     last = series - 1
     state = (
         f"CASE WHEN s.k > {last - 12} THEN 'queued' WHEN s.k = {last - 12} THEN 'working'"
         f" WHEN s.k > {last - 16} THEN 'ready' WHEN s.k > {last - 22} THEN 'released'"
-        " WHEN i.i = s.k % 500 THEN 'quarantined' ELSE 'confirmed' END"
+        " WHEN i.i = s.k - s.k / 500 * 500 THEN 'quarantined' ELSE 'confirmed' END"
     )
-    out = f"s.k <= {last - 13} AND NOT (i.i = s.k % 500 AND s.k <= {last - 22})"
+    out = f"s.k <= {last - 13} AND NOT (i.i = s.k - s.k / 500 * 500 AND s.k <= {last - 22})"
     time_ = "1700000000.0 + s.k * 3"
 
     def given(value: str) -> str:
@@ -192,7 +193,7 @@ def _fill(run: Callable[[str], Any], dialect: Dialect, number: int, first: int) 
         "study_index": "t.ix",
         "subject_index": given("p.ix"),
         "state": state,
-        "reason": f"CASE WHEN i.i = s.k % 500 AND s.k <= {last - 22} THEN 'pixels-not-cleaned' END",
+        "reason": f"CASE WHEN i.i = s.k - s.k / 500 * 500 AND s.k <= {last - 22} THEN 'pixels-not-cleaned' END",
         "out_patient": given("p.pseudonym"),
         "out_study": given("t.uid"),
         "out_series": given("s.uid"),
@@ -213,7 +214,7 @@ def _fill(run: Callable[[str], Any], dialect: Dialect, number: int, first: int) 
         " FROM b_series s JOIN b_study t ON t.k = s.k / 3 JOIN b_subject p ON p.k = s.k / 6 CROSS JOIN b_instance i"
         " ORDER BY s.k, i.i",
         "INSERT INTO studies (project, study_index, study_sealed, subject_index, out_patient, out_study, last_arrival,"
-        f" state) SELECT {project.replace('s.k / 3', 't.k')}, t.ix, {dialect.random(90)}, p.ix, p.pseudonym, t.uid,"
+        f" state) SELECT {of_study}, t.ix, {dialect.random(90)}, p.ix, p.pseudonym, t.uid,"
         " 1700000000.0 + t.k * 9, 'released' FROM b_study t JOIN b_subject p ON p.k = t.k / 2",
         "INSERT INTO subjects (project, subject_index, pseudonym, sealed, revision, first_seen)"
         f" SELECT j.project, p.ix, p.pseudonym, {dialect.random(60)}, 1, 1700000000.0 + p.k * 18"
