@@ -18,6 +18,8 @@ word() { od -An -N18 -tx1 /dev/urandom | tr -d ' \n'; }
 clinical=$(word)
 research=$(word)
 gateway=$(word)
+service=$(word)
+orthanc_database=$(word)
 
 cat >"$folder/clinical.json" <<END
 {
@@ -32,4 +34,18 @@ cat >"$folder/research.json" <<END
   "RegisteredUsers": { "admin": "$research", "gateway": "$gateway" }
 }
 END
+# For the profile `scale`.
+cat >"$folder/scale.json" <<END
+{
+  "RegisteredUsers": { "admin": "$clinical", "service": "$service" },
+  "OrthancPeers": {
+    "research": { "Url": "http://research:8042/", "Username": "gateway", "Password": "$gateway" }
+  },
+  "PostgreSQL": { "Password": "$orthanc_database" }
+}
+END
+printf '%s' "$service" >"$folder/orthanc-service"
+printf '%s' "$orthanc_database" >"$folder/orthanc-database"
+word >"$folder/deid-database"
+word >"$folder/postgres"
 echo "make-secrets.sh: user admin; the passwords are in $folder/clinical.json and $folder/research.json"

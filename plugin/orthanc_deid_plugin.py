@@ -21,6 +21,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -28,7 +29,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import orthanc
 
@@ -53,6 +54,7 @@ ANSWERED = ("Cache-Control", "Content-Disposition", "Content-Security-Policy", "
 EX_CONFIG = 78  # of sysexits.h: what `check` and `serve` answer when the configuration is wrong
 CHECK_SECONDS = 120
 FORWARD_SECONDS = 300
+TOKEN_LENGTH = 32  # characters of the token of a service elsewhere, at least
 STOP_SECONDS = 6.0  # of the ten that an administrator grants Orthanc
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # between two starts of a service that dies
 YOUNG_SECONDS = 60  # a folder younger than this may be about to be held
@@ -295,6 +297,82 @@ class Service:
         return health
 
 
+class RemoteService(Service):
+    """A service that runs elsewhere, and that others start and stop: requests are handed on over TLS or the loopback.
+
+    What is wrong with its configuration is its own affair; here only the way to it is judged.
+    """
+
+    def __init__(self, configuration: dict[str, Any]) -> None:
+        super().__init__(configuration)
+        self._section: dict[str, Any] = configuration["Deid"]
+        self._url = urlsplit(str(self._section.get("Service")))
+        self._tls: ssl.SSLContext | None = None
+        self.detail = "the service does not answer"
+
+    def _faults(self) -> list[str]:
+        faults = []
+        try:
+            if self._url.scheme not in ("http", "https") or not self._url.hostname or self._url.port is None:
+                faults.append("Deid.Service: has to be 'spawn', or a URL of a service: https://host:port")
+            elif self._url.scheme == "http" and self._url.hostname not in ("127.0.0.1", "::1", "localhost"):
+                faults.append("Deid.Service: http:// is for the loopback; give https://")
+        except ValueError:
+            faults.append("Deid.Service: the port is not a number")
+        try:
+            self._secret = Path(str(self._section.get("ServiceTokenFile"))).read_text(encoding="utf-8").strip()
+            if len(self._secret) < TOKEN_LENGTH:
+                faults.append(f"Deid.ServiceTokenFile: the token has to have at least {TOKEN_LENGTH} characters")
+        except OSError as error:
+            faults.append(f"Deid.ServiceTokenFile: it cannot be read ({error.strerror})")
+        try:
+            self._tls = ssl.create_default_context(cafile=self._section.get("ServiceCa"))
+        except (OSError, ssl.SSLError):
+            faults.append("Deid.ServiceCa: it cannot be read as certificates")
+        return faults
+
+    def start(self) -> None:
+        """Begin to pass news on."""
+        self._threads = [threading.Thread(target=self._pass_news, daemon=True)]
+        self._threads[0].start()
+
+    def ask(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], timeout: float
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """Send one request to the service. Raises OSError or HTTPException when nobody answers."""
+        host, port = str(self._url.hostname), self._url.port
+        connection: http.client.HTTPConnection
+        if self._url.scheme == "https":
+            connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=self._tls)
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=timeout)
+        # The host that was asked for is Orthanc's: the service compares it with the page that a request came from.
+        given = {name: value for name, value in headers.items() if name.lower() != "host"}
+        try:
+            connection.putrequest(method, path, skip_host="host" in headers, skip_accept_encoding=True)
+            if "host" in headers:
+                connection.putheader("Host", headers["host"])
+            for name, value in {**given, "X-Deid-Secret": self._secret}.items():
+                connection.putheader(name, value)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            response = connection.getresponse()
+            return response, response.read()
+        finally:
+            connection.close()
+
+    def health(self) -> dict[str, Any]:
+        """How the service is; answered whether or not it is there."""
+        health: dict[str, Any] = {"Status": "down", "Service": None, "Pid": None, "Restarts": 0, "Version": VERSION}
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            response, body = self.ask("GET", "/deid/health", None, {}, 5)
+            if response.status == 200:
+                return health | {"Status": "ok", "Service": json.loads(body)}
+            health["Detail"] = f"the service answered with status {response.status}"
+        return {"Detail": self.detail, **health}
+
+
 def answer(output: Any, status: int, body: bytes, content_type: str | None = "application/json") -> None:
     """Answer a request of Orthanc's. Other statuses than 200 take another call, which differs between its versions."""
     if status == 200:
@@ -357,7 +435,14 @@ def on_change(change: int, level: int, resource: str) -> None:
         SERVICE.stop()
 
 
-SERVICE = Service(json.loads(orthanc.GetConfiguration()))
+def service(configuration: dict[str, Any]) -> Service:
+    """Return the service of a configuration: one of our own, unless the section names where another one is."""
+    section = configuration.get("Deid")
+    elsewhere = isinstance(section, dict) and section.get("Service", "spawn") != "spawn"
+    return RemoteService(configuration) if elsewhere else Service(configuration)
+
+
+SERVICE = service(json.loads(orthanc.GetConfiguration()))
 SERVICE.check()
 orthanc.RegisterOnChangeCallback(on_change)
 orthanc.RegisterRestCallback("/deid/health", on_health)

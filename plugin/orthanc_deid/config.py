@@ -5,19 +5,28 @@ A project that is wrong never runs, and never as something else; what this relea
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.tag import Tag
 
 import orthanc_deid
 from orthanc_deid import config_schema
-from orthanc_deid.config_schema import DestinationSection, ProjectSection, Row
+from orthanc_deid.config_schema import (
+    DeidSection,
+    DestinationSection,
+    ListenSection,
+    OrthancSection,
+    ProjectSection,
+    Row,
+)
 from orthanc_deid.core.profile import Profile, ProfileError
 from orthanc_deid.errors import ConfigError
 from orthanc_deid.identity.pseudonyms import DEFAULT_DOMAIN
@@ -151,9 +160,15 @@ class Config:
     """The whole section, checked."""
 
     python: str | None
-    service: Literal["spawn"]
+    service: str
     data_directory: Path
-    database: Path
+    database: Path | str
+    """A file, or the URL of a PostgreSQL that several services may share; it holds no password."""
+    database_password_file: Path | None
+    listen: Listen | None
+    orthanc: OrthancSection | None
+    service_token_file: Path | None
+    service_ca: Path | None
     key_file: Path
     profiles: Path
     workers: int
@@ -170,8 +185,10 @@ class Config:
         if not isinstance(section, Mapping):
             raise ConfigError(["Deid: has to be an object"])
         errors: list[str] = []
-        folder = Path(data_directory or "orthanc-deid").absolute()
         model = config_schema.read(section, errors)
+        folder = Path(model.data_directory or data_directory or "orthanc-deid").absolute()
+        if model.service != "spawn":
+            _check_service(model, errors)
         profiles = Path(model.profiles) if model.profiles else Path(orthanc_deid.__file__).parent / "profiles"
         if not profiles.is_dir():
             errors.append(f"Deid.Profiles: no folder {profiles}")
@@ -184,6 +201,11 @@ class Config:
             service=model.service,
             data_directory=folder,
             database=_database(model.database, folder, errors),
+            database_password_file=_file("DatabasePasswordFile", model.database_password_file, errors),
+            listen=_listen(model.listen, model.service_token_file, errors),
+            orthanc=_orthanc(model.orthanc, errors),
+            service_token_file=Path(model.service_token_file).absolute() if model.service_token_file else None,
+            service_ca=_file("ServiceCa", model.service_ca, errors),
             key_file=Path(model.key_file).absolute() if model.key_file else folder / "master.key",
             profiles=profiles,
             workers=model.workers or len(os.sched_getaffinity(0)),
@@ -209,15 +231,101 @@ class Config:
         return config_schema.describe()
 
 
-def _database(value: str | None, folder: Path, errors: list[str]) -> Path:
+@dataclass(frozen=True)
+class Listen:
+    """Where a service that no plugin has started is asked: an address, and what proves it to those who ask."""
+
+    host: str
+    port: int
+    certificate: Path | None
+    key: Path | None
+
+
+def _file(key: str, value: str | None, errors: list[str]) -> Path | None:
+    """Return the path of a file that has to be there."""
+    if value is None:
+        return None
+    path = Path(value).absolute()
+    if not path.is_file():
+        errors.append(f"Deid.{key}: no file {path}")
+    elif not os.access(path, os.R_OK):
+        errors.append(f"Deid.{key}: {path} cannot be read")
+    return path
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(model: ListenSection | None, token: str | None, errors: list[str]) -> Listen | None:
+    if model is None:
+        return None
+    host, separator, port = model.address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not separator or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        errors.append("Deid.Listen.Address: has to be host:port")
+        return None
+    if token is None:
+        errors.append("Deid.ServiceTokenFile: has to be given with Listen")
+    certificate = _file("Listen.Certificate", model.certificate, errors)
+    if certificate is None and not _loopback(host):
+        errors.append("Deid.Listen.Certificate: has to be given where Address is not the loopback")
+    return Listen(host, int(port), certificate, _file("Listen.CertificateKey", model.certificate_key, errors))
+
+
+def _orthanc(model: OrthancSection | None, errors: list[str]) -> OrthancSection | None:
+    if model is None:
+        return None
+    parts = urlsplit(model.url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        errors.append("Deid.Orthanc.Url: has to be http://… or https://…")
+    elif parts.username or parts.password:
+        errors.append("Deid.Orthanc.Url: no password here: give Username and PasswordFile")
+    elif parts.scheme == "http" and not _loopback(parts.hostname):
+        errors.append("Deid.Orthanc.Url: http:// is for the loopback; instances go over https:// elsewhere")
+    if (model.username is None) != (model.password_file is None):
+        errors.append("Deid.Orthanc: Username and PasswordFile belong together")
+    _file("Orthanc.PasswordFile", model.password_file, errors)
+    _file("Orthanc.Ca", model.ca, errors)
+    return model
+
+
+def _check_service(model: DeidSection, errors: list[str]) -> None:
+    """A service elsewhere: over TLS, or on the loopback, and with a token."""
+    parts = urlsplit(model.service)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.path.strip("/"):
+        errors.append("Deid.Service: has to be 'spawn', or a URL of a service: https://host:port")
+    elif parts.scheme == "http" and not _loopback(parts.hostname):
+        errors.append("Deid.Service: http:// is for the loopback; give https://")
+    if model.service_token_file is None:
+        errors.append("Deid.ServiceTokenFile: has to be given where Service is a URL")
+
+
+def _database(value: str | None, folder: Path, errors: list[str]) -> Path | str:
     if value is None:
         return folder / "deid.sqlite3"
     scheme, separator, rest = value.partition("://")
     if not separator:
         return Path(value).absolute()
+    if scheme in ("postgresql", "postgres"):
+        try:
+            parts = urlsplit(f"postgresql://{rest}")
+            secret = parts.password is not None or "password" in parse_qs(parts.query)
+        except ValueError:
+            secret, parts = False, urlsplit("")
+        if secret:
+            errors.append("Deid.Database: no password here: give DatabasePasswordFile, PGPASSWORD or a .pgpass")
+        elif not parts.path.strip("/"):
+            errors.append("Deid.Database: has to be postgresql://user@host:port/database")
+        else:
+            return f"postgresql://{rest}"
+        return folder / "deid.sqlite3"
     if scheme != "sqlite":
         errors.append(
-            f"Deid.Database: not supported yet: {scheme.split('+')[0]}; this release knows a file or sqlite:///…"
+            f"Deid.Database: not supported: {scheme.split('+')[0]}; it is a file, sqlite:///… or postgresql://…"
         )
         return folder / "deid.sqlite3"
     return Path(rest.removeprefix("/")).absolute()

@@ -170,6 +170,23 @@ class ProjectSection(Section):
     )
 
 
+class ListenSection(Section):
+    """Listen."""
+
+    address: str = Field(min_length=3)
+    certificate: str | None = Field(default=None, min_length=1)
+    certificate_key: str | None = Field(default=None, min_length=1)
+
+
+class OrthancSection(Section):
+    """Orthanc."""
+
+    url: str = Field(min_length=1)
+    username: str | None = Field(default=None, min_length=1)
+    password_file: str | None = Field(default=None, min_length=1)
+    ca: str | None = Field(default=None, min_length=1)
+
+
 class DeidSection(Section):
     """The whole section."""
 
@@ -179,13 +196,48 @@ class DeidSection(Section):
         description="The Python interpreter of the service, 3.11 or newer. By default that of the environment beside "
         "the plugin (`venv`, or `.venv` of a checkout), else `python3`.",
     )
-    service: Annotated[Literal["spawn"], _not_yet("spawn")] = Field(
-        default="spawn", description="`spawn`: the plugin starts the service itself. A URL is not supported yet."
+    service: str = Field(
+        default="spawn",
+        min_length=1,
+        description="`spawn`: the plugin starts the service itself. A URL (`https://`, or `http://` on the loopback): "
+        "it runs elsewhere, and the plugin hands requests on to it.",
+    )
+    service_token_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A file with the token that the plugin and a service elsewhere share: at least 32 characters.",
+    )
+    service_ca: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A file (PEM) with the authority of such a service's certificate. By default the system's.",
+    )
+    listen: ListenSection | None = Field(
+        default=None,
+        description='Where a service that no plugin starts (`orthanc-deid serve --config FILE`) is asked: `{"Address": '
+        '"host:port", "Certificate": file, "CertificateKey": file}`; without a certificate on the loopback only.',
+    )
+    orthanc: OrthancSection | None = Field(
+        default=None,
+        description='The Orthanc of such a service: `{"Url", "Username", "PasswordFile", "Ca"}`. By default the one '
+        "whose configuration this is, on this machine.",
+    )
+    data_directory: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The folder of the outbox, each service's own. By default that of the database's file, or "
+        "`orthanc-deid` beside Orthanc's storage.",
     )
     database: str | None = Field(
         default=None,
         min_length=1,
-        description="The database's file. By default `deid.sqlite3` in `orthanc-deid` beside Orthanc's storage.",
+        description="The database's file. By default `deid.sqlite3` in `orthanc-deid` beside Orthanc's storage. Or "
+        "`postgresql://user@host:port/database`, without a password, which several services may share.",
+    )
+    database_password_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A file with the password of that PostgreSQL. By default `PGPASSWORD` or `.pgpass`.",
     )
     key_file: str | None = Field(
         default=None,
@@ -213,6 +265,12 @@ class DeidSection(Section):
 _DEFAULTS: Mapping[str, str] = {
     "Python": "the environment's",
     "Database": "orthanc-deid/deid.sqlite3",
+    "ServiceTokenFile": "none",
+    "ServiceCa": "none",
+    "Listen": "none",
+    "Orthanc": "none",
+    "DataDirectory": "orthanc-deid",
+    "DatabasePasswordFile": "none",
     "KeyFile": "orthanc-deid/master.key",
     "Profiles": "the package's own",
     "Workers": "number of processors",

@@ -12,7 +12,9 @@ import signal
 import stat
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -30,6 +32,8 @@ STOP_SECONDS = 4.0
 """How long the pipeline may take to stop."""
 LAST_SECONDS = 9.0
 """After this long, what has not stopped is ended."""
+TOKEN_LENGTH = 32
+"""Characters that a token has at least."""
 
 log = logs.get(__name__)
 
@@ -54,24 +58,31 @@ def run(args: argparse.Namespace) -> int:
     if begun.from_plugin:
         threading.Thread(target=_wait_for_the_end_of_stdin, args=[stop], daemon=True).start()
     config = begun.configure()
+    listen = None if begun.from_plugin else config.listen
+    token = _token(config.service_token_file) if listen is not None else begun.secret
     service = build(config, begun)
     socket = _socket(begun, config)
+    where: dict[str, Any] = {"uds": str(socket)}
+    if listen is not None:
+        where = {"host": listen.host, "port": listen.port}
+        if listen.certificate is not None:
+            where |= {"ssl_certfile": str(listen.certificate), "ssl_keyfile": listen.key and str(listen.key)}
     # Runs in a thread, where it leaves the signals alone.
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(service, begun.secret),
-            uds=str(socket),
+            create_app(service, token),
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=1,
+            **where,
         )
     )
     api = threading.Thread(target=server.run, name="api", daemon=True)
     service.start()
     try:
         api.start()
-        failed = _serve(server, api, stop)
+        failed = _serve(server, api, stop, lambda: service.lost)
     finally:
         # Nothing may outlive Orthanc, whatever hangs.
         last = threading.Timer(LAST_SECONDS, _end_all)
@@ -95,7 +106,7 @@ def build(config: Config, begun: startup.Startup) -> Service:
     pseudonym.
     """
     config.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = Store.open(config.database)
+    store = Store.open(config.database, password_file=config.database_password_file)
     with store.read() as conn:
         first = not subjects.exist(conn)
     master = MasterKey.open(config.key_file, create=first)
@@ -113,12 +124,25 @@ def _socket(begun: startup.Startup, config: Config) -> Path:
     return socket
 
 
-def _serve(server: uvicorn.Server, api: threading.Thread, stop: threading.Event) -> bool:
-    """Wait for the end; whether it came because the routes are no longer served."""
+def _token(file: Path | None) -> str:
+    """Read the token that those who ask have to know. Raises SetupError."""
+    try:
+        token = file.read_text(encoding="utf-8").strip() if file is not None else ""
+    except OSError as error:
+        raise SetupError(f"Deid.ServiceTokenFile: {file} cannot be read ({error.strerror})") from None
+    if len(token) < TOKEN_LENGTH:
+        raise SetupError(f"Deid.ServiceTokenFile: the token has to have at least {TOKEN_LENGTH} characters")
+    return token
+
+
+def _serve(server: uvicorn.Server, api: threading.Thread, stop: threading.Event, lost: Callable[[], bool]) -> bool:
+    """Wait for the end; whether it came by itself: the routes are no longer served, or others have taken the work."""
     said = False
     while not stop.wait(1.0 if said else 0.02):
         if not api.is_alive():
             log.error("the routes are no longer served")
+            return True
+        if lost():
             return True
         if server.started and not said:
             print("ready", flush=True)

@@ -56,18 +56,25 @@ class Startup:
 
     @property
     def url(self) -> str:
-        """Where Orthanc answers on this machine."""
+        """Where Orthanc answers: as the section says, or on this machine."""
+        if isinstance(elsewhere := self.section.get("Orthanc"), dict) and not self.from_plugin:
+            return str(elsewhere.get("Url", "")).rstrip("/")
         scheme = "https" if self.orthanc.get("SslEnabled") else "http"
         return f"{scheme}://127.0.0.1:{self.orthanc.get('HttpPort', 8042)}"
 
     @property
     def ca(self) -> Path | None:
-        """The certificate that Orthanc shows, if it speaks TLS."""
+        """The certificate that Orthanc shows, if it speaks TLS, or its authority's."""
+        if isinstance(elsewhere := self.section.get("Orthanc"), dict) and not self.from_plugin:
+            return Path(str(elsewhere["Ca"])) if elsewhere.get("Ca") else None
         return Path(str(self.orthanc.get("SslCertificate", ""))) if self.orthanc.get("SslEnabled") else None
 
     @property
     def data_directory(self) -> Path | None:
         """The folder of the service's files: that of the database, or `orthanc-deid` beside Orthanc's storage."""
+        own = self.section.get("DataDirectory")
+        if isinstance(own, str) and own:
+            return Path(own).absolute()
         database = self.section.get("Database")
         if isinstance(database, str) and Path(database).is_absolute():
             return Path(database).parent
@@ -175,6 +182,9 @@ def from_configuration(configuration: Mapping[str, Any]) -> Startup:
     if isinstance(users, dict) and users:
         name, password = next(iter(users.items()))
         authorization = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+    elsewhere = _section(configuration).get("Orthanc")
+    if isinstance(elsewhere, dict):
+        authorization = _user_of(elsewhere)
     return Startup(
         section=_section(configuration),
         orthanc={key: value for key, value in configuration.items() if key not in _SECRET},
@@ -182,6 +192,16 @@ def from_configuration(configuration: Mapping[str, Any]) -> Startup:
         **_known(configuration, configuration.get("OrthancPeers"), configuration.get("DicomModalities"), servers),
         authorization=authorization,
     )
+
+
+def _user_of(orthanc: Mapping[str, Any]) -> str | None:
+    """Return the credentials of the section's own Orthanc; what is wrong with them is told by the section's check."""
+    name, file = orthanc.get("Username"), orthanc.get("PasswordFile")
+    try:
+        password = Path(str(file)).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
 
 
 def _known(orthanc: Mapping[str, Any], peers: Any, modalities: Any, servers: Any) -> dict[str, Any]:

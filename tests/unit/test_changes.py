@@ -69,3 +69,87 @@ def test_instances_that_are_gone_are_left_out_even_where_the_server_refuses_them
 def test_only_texts_have_values() -> None:
     assert list(changes.values_of("CT \\MR\0")) == ["CT", "MR"]
     assert list(changes.values_of([{"0008,0060": "CT"}])) == []
+
+
+# An index that several Orthancs share
+
+
+class Index:
+    """A change log whose numbers are committed in any order."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, str] = {}
+        self.asked: list[int] = []
+
+    def get_json(self, path: str, params: dict[str, Any] | None = None) -> Any:
+        if path == "/system":
+            return {"DatabaseBackendPlugin": "libOrthancPostgreSQLIndex.so"}
+        assert params is not None
+        self.asked.append(params["since"])
+        behind = sorted(number for number in self.rows if number > params["since"])
+        page = behind[: params["limit"]]
+        changes = [{"Seq": n, "ChangeType": "NewInstance", "ID": self.rows[n]} for n in page]
+        return {"Changes": changes, "Last": max(self.rows, default=0), "Done": len(page) == len(behind)}
+
+
+def test_what_is_committed_late_is_found_and_nothing_is_told_twice() -> None:
+    index, now = Index(), [0.0]
+    shared = changes.SharedLog(index, lambda: now[0])  # type: ignore[arg-type]
+    index.rows = {1: "a", 2: "b", 5: "e"}
+    assert shared.read(0) == changes.Page(("a", "b", "e"), 5, gap=False, done=True)
+    index.rows |= {4: "d", 6: "f"}
+    assert shared.read(5) == changes.Page(("d", "f"), 6, gap=False, done=True)
+    now[0] = changes.MISSING_SECONDS - 1
+    index.rows[3] = "c"
+    assert shared.read(6) == changes.Page(("c",), 6, gap=False, done=True)
+    index.asked.clear()
+    assert shared.read(6) == changes.Page((), 6, gap=False, done=True)
+    assert index.asked == [6], "nothing is missing any more"
+
+
+def test_a_number_that_never_comes_is_not_looked_for_for_ever() -> None:
+    index, now = Index(), [0.0]
+    shared = changes.SharedLog(index, lambda: now[0])  # type: ignore[arg-type]
+    index.rows = {1: "a", 3: "c"}
+    shared.read(0)
+    now[0] = changes.MISSING_SECONDS + 1
+    shared.read(3)
+    index.asked.clear()
+    assert shared.read(3) == changes.Page((), 3, gap=False, done=True)
+    assert index.asked == [3]
+
+
+def test_who_begins_to_read_looks_at_what_came_before_the_cursor_too() -> None:
+    index = Index()
+    index.rows = {number: f"i{number}" for number in range(1, 2001) if number != 1500}
+    shared = changes.SharedLog(index)  # type: ignore[arg-type]
+    first = shared.read(2000)
+    assert first.instances == tuple(f"i{number}" for number in range(1001, 2001) if number != 1500)
+    assert shared.read(2000).instances == ()
+    index.rows[1500] = "late"
+    assert shared.read(2000).instances == ("late",)
+
+
+def test_holes_that_lie_far_apart_are_all_looked_for() -> None:
+    index = Index()
+    holes = (10, 900, 1800)
+    index.rows = {number: f"i{number}" for number in range(1, 2501) if number not in holes}
+    shared = changes.SharedLog(index)  # type: ignore[arg-type]
+    cursor, told = 0, []
+    while not (page := shared.read(cursor)).done:
+        cursor, told = page.cursor, [*told, *page.instances]
+    assert len(told) + len(page.instances) == 2497
+    index.rows |= {number: f"late{number}" for number in holes}
+    assert shared.read(page.cursor).instances == ("late10", "late900", "late1800")
+
+
+def test_another_database_than_the_one_that_was_read_is_a_gap() -> None:
+    index = Index()
+    index.rows = {1: "a"}
+    page = changes.SharedLog(index).read(50)  # type: ignore[arg-type]
+    assert (page.gap, page.cursor) == (True, 1)
+
+
+def test_the_index_says_how_its_log_is_read() -> None:
+    assert isinstance(changes.open_log(Index()), changes.SharedLog)  # type: ignore[arg-type]
+    assert type(changes.open_log(Rest({"DatabaseBackendPlugin": None}))) is changes.Log  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
@@ -26,12 +27,25 @@ def deployment(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def composed(deployment: Path) -> dict[str, Any]:
+def composed(whole: dict[str, Any]) -> dict[str, Any]:
+    """What is started without a profile."""
+    services = {name: service for name, service in whole["services"].items() if not service.get("profiles")}
+    return {**whole, "services": services}
+
+
+@pytest.fixture
+def scaled(whole: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the profile `scale` adds."""
+    return {name: service for name, service in whole["services"].items() if service.get("profiles") == ["scale"]}
+
+
+@pytest.fixture
+def whole(deployment: Path) -> dict[str, Any]:
     """The compose file as docker-compose itself reads it."""
     # The settings of whoever runs the tests must not decide what the file says.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DEID_", "PEER_"))}
     shown = subprocess.run(
-        [*deployments.compose_command(), "config"],
+        [*deployments.compose_command(), "--profile", "scale", "config"],
         cwd=deployment,
         env=environment,
         capture_output=True,
@@ -185,3 +199,79 @@ def test_everything_that_is_copied_into_the_image_reaches_the_engine(deployment:
         assert (deployment / source).exists()
         assert source in allowed
     assert not [name for name in allowed if name.startswith("secrets")]
+
+
+# The profile `scale`
+
+
+def test_the_profile_adds_a_database_two_orthancs_on_one_index_and_two_more_services(
+    scaled: dict[str, dict[str, Any]], whole: dict[str, Any]
+) -> None:
+    assert set(scaled) == {"postgres", "scaled-1", "scaled-2", "service-3", "service-4"}
+    kept = {name: {target: source for source, target in mounted(service)} for name, service in scaled.items()}
+    both = [kept["scaled-1"], kept["scaled-2"]]
+    assert len({volumes["/var/lib/orthanc/db"] for volumes in both}) == 1, "one storage"
+    four = [kept[name] for name in scaled if name != "postgres"]
+    assert len({volumes["/var/lib/orthanc/orthanc-deid-key"] for volumes in four}) == 1, "one master key"
+    assert len({volumes["/var/lib/orthanc/orthanc-deid"] for volumes in four}) == 4, "an outbox for each service"
+    for volumes in kept.values():
+        assert {source for source in volumes.values() if not source.startswith(("/", "."))} <= set(whole["volumes"])
+    assert kept["postgres"]["/var/lib/postgresql/data"] in whole["volumes"]
+    for service in scaled.values():
+        assert service["restart"] == "unless-stopped", "a service that lost its lease ends, and has to be started again"
+        for address, _ in published({"ports": service.get("ports", [])}):
+            assert address == "127.0.0.1"
+    assert {scaled[name]["network_mode"] for name in ("service-3", "service-4")} == {
+        "service:scaled-1",
+        "service:scaled-2",
+    }
+
+
+def test_the_scaled_orthancs_and_services_get_configurations_that_hold(
+    scaled: dict[str, dict[str, Any]], deployment: Path
+) -> None:
+    secrets = deployment / "secrets"
+    text = (deployment / "orthanc-config/scale.json").read_text()
+    # Within the containers the secrets stand where the file says.
+    for service in ("scaled-1", "service-3"):
+        targets = {secret["target"]: secret["source"] for secret in scaled[service]["secrets"]}
+        assert (targets["database"], targets["orthanc"]) == ("deid-database", "orthanc-service")
+    text = text.replace("/run/secrets/database", str(secrets / "deid-database"))
+    text = text.replace("/run/secrets/orthanc", str(secrets / "orthanc-service"))
+    folder = deployment / "etc"
+    folder.mkdir()
+    (folder / "scale.json").write_text(text)
+    (folder / "secrets.json").write_text((secrets / "scale.json").read_text())
+    begun = startup.read(str(folder))
+    config = begun.configure()
+    assert config.database == "postgresql://deid@postgres:5432/deid"
+    assert begun.url == "http://127.0.0.1:8042"
+    word = (secrets / "orthanc-service").read_text()
+    assert begun.authorization == "Basic " + base64.b64encode(f"service:{word}".encode()).decode()
+    users = json.loads((secrets / "scale.json").read_text())["RegisteredUsers"]
+    assert users["service"] == word
+    assert scaled["service-3"]["entrypoint"][-1] == "/etc/orthanc-deid"
+    orthanc = configuration(
+        {"volumes": [f"{deployment}/orthanc-config/scale.json:/etc/orthanc/scale.json:ro"]}, {}, secrets / "scale.json"
+    )
+    assert orthanc["PostgreSQL"]["EnableIndex"] is True
+    assert orthanc["PostgreSQL"]["Lock"] is False, "the second Orthanc would not start"
+    assert orthanc["PostgreSQL"]["Password"] == (secrets / "orthanc-database").read_text()
+
+
+def test_the_secrets_of_the_profile_are_random_and_private_and_stand_in_no_other_file(
+    whole: dict[str, Any], deployment: Path
+) -> None:
+    names = ("postgres", "deid-database", "orthanc-database", "orthanc-service")
+    words = [(deployment / "secrets" / name).read_text() for name in names]
+    assert len(set(words)) == len(words)
+    assert all(len(word) >= 32 for word in words)
+    for name in (*names, "scale.json"):
+        assert stat.S_IMODE((deployment / "secrets" / name).stat().st_mode) == 0o600
+    assert not [word for word in words if word in json.dumps(whole)]
+    given = {source for service in whole["services"].values() for source in _sources(service)}
+    assert given == set(whole["secrets"])
+
+
+def _sources(service: dict[str, Any]) -> list[str]:
+    return [secret if isinstance(secret, str) else secret["source"] for secret in service["secrets"]]

@@ -159,8 +159,6 @@ def test_all_faults_are_told_at_once_with_their_paths() -> None:
 @pytest.mark.parametrize(
     ("value", "path"),
     [
-        ({"Service": "http://127.0.0.1:9000"}, "Deid.Service"),
-        ({"Database": "postgresql://service:s3cret-77@host/deid"}, "Deid.Database"),
         (section(KeepOriginal=False), "Deid.Projects.lung.KeepOriginal"),
         (section(Pseudonyms="sequential"), "Deid.Projects.lung.Pseudonyms"),
         (section(Pseudonyms={"Table": "pairs.csv"}), "Deid.Projects.lung.Pseudonyms"),
@@ -283,6 +281,7 @@ def test_settings_can_be_shown_as_json() -> None:
 def test_every_key_of_the_contract_is_described() -> None:
     rows = {row.key: row for row in Config.describe()}
     outer = {"Python", "Service", "Database", "KeyFile", "Profiles", "Workers", "Projects", "CommitmentListen"}
+    outer |= {"DatabasePasswordFile", "ServiceTokenFile", "ServiceCa", "Listen", "Orthanc", "DataDirectory"}
     inner = {"Profile", "Match", "Destinations", "KeepResearchCopy", "KeepOriginal", "Release", "QuietSeconds"}
     inner |= {"Incomplete", "Pseudonyms", "Domains", "EncryptTo"}
     kinds = {
@@ -301,3 +300,81 @@ def test_every_key_of_the_contract_is_described() -> None:
     assert all(row.default and row.meaning.endswith(".") for row in rows.values())
     assert rows["Projects.<name>.Release"].default == "study"
     assert rows["Projects.<name>.KeepResearchCopy"].default == "false"
+
+
+def test_a_postgresql_is_told_by_its_address_and_its_password_by_a_file(tmp_path: Path) -> None:
+    word = tmp_path / "word"
+    word.write_text("secret")
+    value = {"Database": "postgresql://deid@db.example.org:5433/deid?sslmode=verify-full"} | section()
+    config = Config.parse(value | {"DatabasePasswordFile": str(word)}, data_directory=tmp_path)
+    assert config.database == value["Database"]
+    assert config.database_password_file == word
+    assert config.key_file == tmp_path / "master.key"
+    assert Config.parse({"Database": "postgres://db/deid"} | section()).database == "postgresql://db/deid"
+    assert errors({"DatabasePasswordFile": str(tmp_path / "none")}) == [
+        f"Deid.DatabasePasswordFile: no file {tmp_path / 'none'}"
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://deid:s3cret-77@db/deid", "postgresql://db/deid?password=s3cret-77", "postgres://a:s3cret-77@b/c"],
+)
+def test_a_password_does_not_stand_in_the_database_s_address(url: str) -> None:
+    (line,) = errors({"Database": url})
+    assert line.startswith("Deid.Database: no password here")
+    assert "s3cret-77" not in line
+
+
+@pytest.mark.parametrize("url", ["mysql://db/deid", "postgresql://db", "postgresql://[db/x"])
+def test_another_database_is_refused(url: str) -> None:
+    (line,) = errors({"Database": url})
+    assert line.startswith("Deid.Database: ")
+
+
+def test_a_service_elsewhere_is_reached_safely_or_not_at_all(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("t" * 32)
+    for url in ("https://deid.example.org:8443", "http://127.0.0.1:8500", "http://[::1]:8500"):
+        assert Config.parse({"Service": url, "ServiceTokenFile": str(token)}).service == url
+    given = {"ServiceTokenFile": str(token)}
+    (line,) = errors({"Service": "http://deid.example.org:8500"} | given)
+    assert line == "Deid.Service: http:// is for the loopback; give https://"
+    (line,) = errors({"Service": "elsewhere"} | given)
+    assert line.startswith("Deid.Service: has to be 'spawn', or a URL")
+    (line,) = errors({"Service": "https://deid.example.org:8443"})
+    assert line.startswith("Deid.ServiceTokenFile: has to be given")
+
+
+def test_a_service_listens_safely_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    given = {"ServiceTokenFile": str(file)}
+    config = Config.parse({"Listen": {"Address": "127.0.0.1:8500"}} | given)
+    assert config.listen is not None
+    assert (config.listen.host, config.listen.port, config.listen.certificate) == ("127.0.0.1", 8500, None)
+    tls = {"Address": "0.0.0.0:8500", "Certificate": str(file), "CertificateKey": str(file)}
+    assert Config.parse({"Listen": tls} | given).listen is not None
+    assert errors({"Listen": {"Address": "0.0.0.0:8500"}} | given) == [
+        "Deid.Listen.Certificate: has to be given where Address is not the loopback"
+    ]
+    assert errors({"Listen": {"Address": "127.0.0.1:8500"}}) == ["Deid.ServiceTokenFile: has to be given with Listen"]
+    assert errors({"Listen": {"Address": "8500"}} | given) == ["Deid.Listen.Address: has to be host:port"]
+
+
+def test_an_orthanc_elsewhere_is_asked_safely_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    user = {"Username": "service", "PasswordFile": str(file)}
+    for url in ("https://orthanc.example.org", "http://127.0.0.1:8042"):
+        config = Config.parse({"Orthanc": {"Url": url, **user}})
+        assert config.orthanc is not None
+        assert config.orthanc.url == url
+    assert errors({"Orthanc": {"Url": "https://o", "Username": "service"}}) == [
+        "Deid.Orthanc: Username and PasswordFile belong together"
+    ]
+    (line,) = errors({"Orthanc": {"Url": "http://orthanc.example.org", **user}})
+    assert line.startswith("Deid.Orthanc.Url: http:// is for the loopback")
+    (line,) = errors({"Orthanc": {"Url": "https://a:s3cret-77@o", **user}})
+    assert line.startswith("Deid.Orthanc.Url: no password here")
+    assert "s3cret-77" not in line

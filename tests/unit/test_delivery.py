@@ -24,9 +24,13 @@ class Shared:
         self.troubles = Troubles()
         self.outbox = Outbox(folder)
         self.fresh = {7: "d" * 64}
+        self.sending: set[int] = set()
 
     def clock(self) -> float:
         return self.now
+
+    def held(self) -> bool:
+        return True
 
 
 class Receiver:

@@ -13,10 +13,23 @@ from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.release import Keeper
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import DELIVERY, SERIES
-from orthanc_deid.store import Store, ledger, studies
+from orthanc_deid.store import Store, deliveries, ledger, studies
 from orthanc_deid.store.rows import Outcome
 
-from tests.ledgers import KEYS, PEER, PROJECT, VAULT, add, claim, finish, make_ready, make_released, output, subject
+from tests.ledgers import (
+    KEYS,
+    PEER,
+    PROJECT,
+    VAULT,
+    add,
+    claim,
+    finish,
+    make_ready,
+    make_released,
+    output,
+    state,
+    subject,
+)  # fmt: skip
 
 
 class Tasks:
@@ -89,3 +102,19 @@ def test_a_quiet_study_is_released_as_a_whole_once_none_of_it_is_behind(setting:
     setting.keeper._release_due()
     with setting.store.read() as conn:
         assert ledger.counts(conn) == {PROJECT: {"released": 2}}
+
+
+def test_a_claim_whose_answer_was_lost_is_given_back_and_one_in_hand_is_not(setting: Setting) -> None:
+    with setting.store.begin() as conn:
+        first, second, third = (row.id for row in add(conn, "a", "b", "c"))
+        ledger.claim(conn, PROJECT, VAULT.index("series", "series-a"), 2, "me", 150.0)
+        ledger.claim(conn, PROJECT, VAULT.index("series", "series-a"), 1, "me", 199.0)
+        rows = make_released(conn, "d", "e")
+        sent = deliveries.claim(conn, PROJECT, PEER, 2, "me", 150.0)
+    setting.shared.in_hand.add(first)
+    setting.shared.sending.add(sent[0].id)
+    setting.keeper._give_back_forgotten()
+    with setting.store.begin() as conn:
+        assert [state(conn, row) for row in (first, second, third)] == ["working", "queued", "working"]
+        (again,) = deliveries.claim(conn, PROJECT, PEER, 2, "other", 201.0)
+        assert (again.id, again.ledger_id, again.history) == (sent[1].id, rows[1], "same")

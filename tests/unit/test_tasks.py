@@ -18,6 +18,7 @@ from orthanc_deid.pipeline import tasks as module
 from orthanc_deid.pipeline.tasks import DELIVERY, SERIES, Running, Tasks
 
 from tests.orthancs import until
+from tests.postgres import Postgres
 
 
 class Bodies:
@@ -154,3 +155,42 @@ def test_what_a_crash_interrupted_runs_again(tmp_path: Path) -> None:
     assert second.returncode == 0, second.stderr
     assert second.stdout == "p interrupted\n"
     assert time.monotonic() - began < 30
+
+
+SHARED = """
+import os, sys, threading, time
+sys.path[:0] = {path!r}
+from orthanc_deid.pipeline.tasks import SERIES, DELIVERY, Tasks
+from orthanc_deid.store.database import tasks_engine
+def body(running):
+    while running.again(0.05):
+        print(*running.key, flush=True)
+        if {die}:
+            os._exit(9)
+tasks = Tasks(tasks_engine({url!r}, None), {{SERIES: body, DELIVERY: body}}, threading.Event(), lambda: {name!r})
+tasks.start()
+if {die}:
+    tasks.ask(SERIES, "p", "interrupted")
+    time.sleep(30)
+tasks.take_over(["dead"])
+tasks.take_over(["dead"])
+time.sleep(4)
+tasks.ask(SERIES, "p", "own")
+time.sleep(2)
+tasks.stop(2)
+"""
+
+
+def test_a_living_service_runs_what_a_dead_one_was_at_once(postgres_server: Postgres) -> None:
+    url = postgres_server.url(postgres_server.new())
+
+    def run(name: str, die: bool) -> subprocess.CompletedProcess[str]:
+        path = [str(Path(part).resolve()) for part in ("plugin", ".")]
+        code = SHARED.format(path=path, url=url, name=name, die=die)
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=False)
+
+    first = run("dead", True)
+    assert (first.returncode, first.stdout) == (9, "p interrupted\n"), first.stderr
+    second = run("living", False)
+    ran = [line for line in second.stdout.splitlines() if line.startswith("p ")]
+    assert (second.returncode, ran) == (0, ["p interrupted", "p own"]), second.stderr

@@ -140,7 +140,7 @@ def _disk_space(patient: Patient) -> Iterator[Finding]:
 
 def _master_key(patient: Patient) -> Iterator[Finding]:
     path, database = patient.config.key_file, patient.config.database
-    if not path.exists() and not database.exists():
+    if not path.exists() and isinstance(database, Path) and not database.exists():
         yield Finding(WARNING, "master key", f"{path} is not there yet: the first start makes it, back it up then")
         return
     try:

@@ -16,7 +16,7 @@ from orthanc_deid.doctor.found import ERROR, OK, WARNING, Finding, Patient
 from orthanc_deid.errors import KeyFileError
 from orthanc_deid.identity.keys import MasterKey
 from orthanc_deid.store import counting, deliveries, ledger
-from orthanc_deid.store.database import alembic_config
+from orthanc_deid.store.database import alembic_config, postgres_engine
 from orthanc_deid.store.schema import ledger as rows
 from orthanc_deid.store.schema import projects
 
@@ -35,23 +35,23 @@ def database(patient: Patient) -> Iterator[Finding]:
         yield Finding(WARNING, "database", f"{path} is not there yet: the first start makes it")
         return
     name = str(path) if path is not None else "the PostgreSQL database"
-    engine = _engine(target)
+    engine = _engine(target, patient.config.database_password_file)
     try:
         with engine.connect() as conn:
             yield from _tables(patient, conn, name, path)
-    except (sa.exc.SQLAlchemyError, ImportError) as error:
+    except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
         yield Finding(ERROR, "database", f"{name} cannot be read ({type(error).__name__})")
     finally:
         engine.dispose()
 
 
-def _engine(target: Path | str) -> sa.Engine:
+def _engine(target: Path | str, password_file: Path | None) -> sa.Engine:
     if isinstance(target, Path):
         uri = f"{target.absolute().as_uri()}?mode=ro"
         return sa.create_engine(
             "sqlite://", creator=lambda: sqlite3.connect(uri, uri=True, timeout=15), poolclass=sa.pool.NullPool
         )
-    return sa.create_engine(target, connect_args={"connect_timeout": 15})
+    return postgres_engine(sa.make_url(target), password_file, connections=1)
 
 
 def _tables(patient: Patient, conn: Connection, name: str, path: Path | None) -> Iterator[Finding]:

@@ -8,7 +8,8 @@ at all instances instead.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,12 @@ from orthanc_deid.orthanc.client import NotFound, OrthancClient
 
 PAGE = 500
 """Rows of the change log, or instances, in one request."""
+OVERLAP = 1000
+"""So many numbers before the cursor are read again when a service begins to read a shared index."""
+MISSING_SECONDS = 60.0
+"""How long a missing number of a shared index is looked for: longer than any transaction of Orthanc's takes."""
+MOST_MISSING = 10_000
+"""At most so many numbers are looked for: a hole that is larger was deleted, not delayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +40,87 @@ class Page:
     done: bool
 
 
+def _answer(client: OrthancClient, since: int, limit: int) -> tuple[list[dict[str, Any]], int, bool]:
+    answer: dict[str, Any] = client.get_json("/changes", {"since": since, "limit": limit})
+    return answer["Changes"], int(answer.get("Last", since)), bool(answer.get("Done", True))
+
+
 def read(client: OrthancClient, since: int, limit: int = PAGE) -> Page:
     """Read the change log behind `since`."""
-    answer: dict[str, Any] = client.get_json("/changes", {"since": since, "limit": limit})
-    rows: list[dict[str, Any]] = answer["Changes"]
-    last = int(answer.get("Last", since))
+    rows, last, done = _answer(client, since, limit)
     if not rows:
         # Last < since: another database than the one that was read; Last > since: rows were removed before we saw them.
         return Page((), last, gap=last != since, done=True)
     numbers = [int(row["Seq"]) for row in rows]
     gap = numbers[0] != since + 1 or any(b != a + 1 for a, b in itertools.pairwise(numbers))
-    new = dict.fromkeys(str(row["ID"]) for row in rows if row["ChangeType"] == "NewInstance")
-    return Page(tuple(new), numbers[-1], gap, bool(answer.get("Done", True)))
+    return Page(_new(rows), numbers[-1], gap, done)
+
+
+def _new(rows: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(row["ID"]) for row in rows if row["ChangeType"] == "NewInstance"))
+
+
+class Log:
+    """The change log of an Orthanc with an index of its own: numbers come one after the other."""
+
+    def __init__(self, client: OrthancClient) -> None:
+        self._client = client
+
+    def read(self, cursor: int) -> Page:
+        """Read on behind the cursor."""
+        return read(self._client, cursor)
+
+
+class SharedLog(Log):
+    """The change log of an index in a database server, which several Orthancs may write to.
+
+    A number is given out when a transaction begins to write, and seen when it is committed: a lower one may come after
+    a higher one that was read already, or never, if its transaction was rolled back. So numbers that are missing are
+    looked for again for a while, and those right before the cursor once at the beginning; a missing number alone does
+    not tell that something was lost.
+    """
+
+    def __init__(self, client: OrthancClient, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(client)
+        self._clock = clock
+        self._missing: dict[int, float] = {}
+        self._begun = False
+
+    def read(self, cursor: int) -> Page:
+        """Read on behind the cursor, and what has come late before it."""
+        now = self._clock()
+        if not self._begun:
+            self._missing = dict.fromkeys(range(max(1, cursor - OVERLAP + 1), cursor + 1), now)
+        late = self._come_late()
+        self._begun = True
+        self._missing = {number: since for number, since in self._missing.items() if now - since < MISSING_SECONDS}
+        rows, last, done = _answer(self._client, cursor, PAGE)
+        if not rows:
+            # Last < cursor: another database than the one that was read. Numbers at the end may be missing, too.
+            return Page(late, last if last < cursor else cursor, gap=last < cursor, done=True)
+        numbers = {int(row["Seq"]) for row in rows}
+        newest = max(numbers)
+        for number in range(max(cursor + 1, newest - MOST_MISSING), newest):
+            if number not in numbers:
+                self._missing[number] = now
+        return Page(tuple(dict.fromkeys((*late, *_new(rows)))), newest, False, done)
+
+    def _come_late(self) -> tuple[str, ...]:
+        found: list[dict[str, Any]] = []
+        left = sorted(self._missing)
+        while left:
+            rows, _, _ = _answer(self._client, left[0] - 1, PAGE)
+            found += [row for row in rows if int(row["Seq"]) in self._missing]
+            end = max((int(row["Seq"]) for row in rows), default=left[-1])
+            left = [number for number in left if number > end]
+        for row in found:
+            del self._missing[int(row["Seq"])]
+        return _new(found)
+
+
+def open_log(client: OrthancClient) -> Log:
+    """Return the change log as its index has to be read."""
+    return SharedLog(client) if client.get_json("/system").get("DatabaseBackendPlugin") else Log(client)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class DeliveryTasks:
         running.wake = flight.look
         while running.again():
             flight.look()
-            while not running.stopping and destination.down_until <= self._shared.clock():
+            while not running.stopping and destination.down_until <= self._shared.clock() and self._shared.held():
                 if not self._claim(destination, flight, project, study):
                     with flight.changed:
                         flight.changed.wait_for(lambda: flight.stirs or running.stopping, 1.0)
@@ -121,11 +121,18 @@ class DeliveryTasks:
                 return False
             flight.empty = True
         now = self._shared.clock()
-        with self._shared.store.begin() as conn:
-            behind = knowledge.outdated(conn, project, destination.name, now, study)
-            again = ledger.renew(conn, behind, now)
-            claimed = deliveries.claim(conn, project, destination.name, CLAIM, self._shared.owner, now, study=study)
-        self._shared.renew(again)
+        shared = self._shared
+        with shared.store.read() as conn:
+            behind = bool(knowledge.outdated(conn, project, destination.name, now, study))
+        if behind:
+            with shared.store.begin() as conn:
+                again = ledger.renew(conn, knowledge.outdated(conn, project, destination.name, now, study), now)
+            shared.renew(again)
+        with shared.store.begin(together=True) as conn:
+            claimed = deliveries.claim(
+                conn, project, destination.name, CLAIM, shared.owner, now, study=study, outbox=shared.here
+            )
+        shared.sending.update(one.id for one in claimed)
         with flight.changed:
             flight.empty = flight.empty and len(claimed) < CLAIM
             flight.on_their_way += len(claimed)
@@ -147,20 +154,22 @@ class DeliveryTasks:
             log.error("a delivery failed", error=type(error).__name__, destination=destination.name, exc_info=True)
             sent = Sent(one.id, "pending", "error", self._shared.clock() + DOWN_PAUSE[1])
         if sent is None:
+            self._shared.sending.discard(one.id)
             told()
         else:
             self._recorder.sent(one.project, sent, told)
 
     def _send(self, destination: Destination, one: ToSend) -> Sent | None:
         now = self._shared.clock()
-        if self._shared.stopping.is_set() or destination.down_until > now:
+        if self._shared.stopping.is_set() or destination.down_until > now or not self._shared.held():
             return Sent(one.id, "pending", "waits", max(destination.down_until, now), left=False)
         if self._shared.fresh.get(one.ledger_id) != one.out_digest and not self._shared.outbox.intact(
             one.ledger_id, one.out_digest
         ):
             # Made before this start, and lost or torn: it is made again from its source, which gives the same bytes.
             with self._shared.store.begin() as conn:
-                deliveries.finish_many(conn, [Sent(one.id, "pending", "remade", now, left=False)], now)
+                back = [Sent(one.id, "pending", "remade", now, left=False)]
+                deliveries.finish_many(conn, back, now, owner=self._shared.owner)
                 again = ledger.remake(conn, [one.ledger_id], now)
             for _, project, series_index in again:
                 self._shared.tasks.ask(SERIES, project, series_index)

@@ -49,8 +49,12 @@ class Interrupted(Exception):
 class Fetcher:
     """One thread that hands lines to a few others."""
 
-    def __init__(self, host: Any, feed: JobFeed, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, host: Any, feed: JobFeed, clock: Callable[[], float], leads: threading.Event | None = None
+    ) -> None:
+        """Only while `leads` is set lines are fetched: another service does it otherwise."""
         self._host = host
+        self._leads = leads
         self._feed = feed
         self._clock = clock
         self._stopped = threading.Event()
@@ -83,6 +87,9 @@ class Fetcher:
     def _run(self) -> None:
         while not self._stopped.is_set():
             active = False
+            if self._leads is not None and not self._leads.is_set():
+                self._leads.wait(LOOK_SECONDS)
+                continue
             try:
                 active = self.turn()
             except Exception as error:

@@ -23,7 +23,7 @@ from orthanc_deid.pipeline.routing import Router
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import SERIES
 from orthanc_deid.pipeline.worker import source_digest
-from orthanc_deid.store import expected, ledger, meta, studies
+from orthanc_deid.store import expected, ledger, meta, services, studies
 from orthanc_deid.store.ledger import NewSource
 from orthanc_deid.store.rows import BACKFILL, CATCH_UP, FRESH
 
@@ -43,6 +43,8 @@ RECONCILE_SECONDS = 86400.0
 """All instances are compared with the ledger at least this often."""
 GAP_PAUSE = 30.0
 """Between two comparisons that gaps in the log ask for."""
+LEADER_SECONDS = 1.0
+"""How often a service that does not lead looks whether it does by now."""
 REFS_REMEMBERED = 2000
 READERS = 2
 """Requests for digests that run at the same time."""
@@ -64,6 +66,7 @@ class Intake:
             threading.Thread(target=self._reconcile_on, name="reconcile", daemon=True),
         ]
         self._taken = 0
+        self._log: changes.Log | None = None
         self._refs: dict[tuple[str, Kind, str], Ref] = {}
         self.last_sequence = 0
         self.last_reconciled = 0.0
@@ -97,6 +100,10 @@ class Intake:
         patience = PATIENCE[0]
         quiet = QUIET_READS
         while not self._shared.stopping.is_set():
+            if not self._shared.leads.is_set():
+                self._log = None  # what it remembers is old by the time this service leads
+                self._shared.leads.wait(LEADER_SECONDS)
+                continue
             before = self._taken
             try:
                 more = self._page()
@@ -128,7 +135,11 @@ class Intake:
         """Take one page of the log; whether more follows at once."""
         with self._shared.store.read() as conn:
             cursor = meta.cursor(conn)
-        page = changes.read(self._shared.orthanc, cursor)
+        if self._log is None:
+            self._log = changes.open_log(self._shared.orthanc)
+        page = self._log.read(cursor)
+        if not self._shared.leads.is_set():
+            return False
         if page.gap:
             log.info("the change log has a gap: all instances are compared", since=cursor, sequence=page.cursor)
             self.reconcile()
@@ -242,6 +253,8 @@ class Intake:
         tasks: set[tuple[str, str]] = set()
         if cursor is not None or any(sources.values()):
             with self._shared.store.begin() as conn:
+                if cursor is not None and self._shared.store.shared and not services.leads(conn, self._shared.owner):
+                    return 0  # somebody else leads by now, and reads the same
                 for project, new in sources.items():
                     if new:
                         linked += self._rows(conn, project, new, tasks, job_id, push, again, priority)
@@ -312,6 +325,10 @@ class Intake:
             self._reconcile.clear()
             if self._shared.stopping.is_set():
                 return
+            if not self._shared.leads.is_set():
+                self._reconcile.set()
+                self._shared.stopping.wait(LEADER_SECONDS)
+                continue
             thorough, self._thorough = self._thorough, False
             try:
                 self._compare(thorough)

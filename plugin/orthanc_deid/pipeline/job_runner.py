@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from orthanc_deid import logs
 from orthanc_deid.orthanc.client import OrthancError, Unavailable
 from orthanc_deid.pipeline import job_pace
@@ -38,6 +40,7 @@ TIDY_SECONDS = 30.0
 """How often ended jobs are looked through for what has changed since, and for links that nobody needs."""
 
 _PAUSE = 0.25  # seconds between two looks at a job that waits
+_IDLE = 1.0  # seconds between two looks for jobs where several services may make them
 _PATIENCE = (1.0, 30.0)  # first and longest wait while Orthanc does not answer
 
 log = logs.get(__name__)
@@ -46,8 +49,10 @@ log = logs.get(__name__)
 class JobRunner:
     """The thread that drives the jobs of one service."""
 
-    def __init__(self, host: Host, clock: Callable[[], float]) -> None:
+    def __init__(self, host: Host, clock: Callable[[], float], leads: threading.Event | None = None) -> None:
+        """Only while `leads` is set the jobs are driven: another service does it otherwise."""
         self._host = host
+        self._leads = leads
         self._clock = clock
         self._wake = threading.Event()
         self._stopped = threading.Event()
@@ -78,6 +83,11 @@ class JobRunner:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            if self._leads is not None and not self._leads.is_set():
+                self.feed.keep_only(())
+                self._met.clear()
+                self._leads.wait(_IDLE)
+                continue
             began = time.monotonic()
             try:
                 active = self.turn()
@@ -89,7 +99,9 @@ class JobRunner:
                 log.error("jobs could not be looked at", error=type(error).__name__)
                 active = True
             # Looking costs a share of the time only, however large the jobs are.
-            pause = max(_PAUSE, 5 * (time.monotonic() - began)) if active else TIDY_SECONDS
+            # Another service may make or change a job, and tells only the database.
+            idle = _IDLE if self._host.store.shared else TIDY_SECONDS
+            pause = max(_PAUSE, 5 * (time.monotonic() - began)) if active else idle
             self._wake.wait(pause)
             self._wake.clear()
 
@@ -133,6 +145,10 @@ class JobRunner:
             else:
                 text = f"Orthanc refused to list its resources (status {error.status})"
                 self._end(row.id, FAILURE, text, CODE_PLUGIN)
+        except SQLAlchemyError as error:  # the database is away: the job goes on when it is back
+            self.feed.close(row.id)
+            log.warning("a job waits for the database", job=row.id, error=type(error).__name__)
+            self._due[row.id] = self._clock() + _PATIENCE[0]
         except Exception as error:
             self.feed.close(row.id)
             log.error("a job failed", job=row.id, error=type(error).__name__)

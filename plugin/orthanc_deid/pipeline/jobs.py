@@ -7,6 +7,7 @@ of it is counted there. The work itself is done by the pipeline like any other; 
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -83,11 +84,13 @@ class BadQuery(JobError):
 class Jobs:
     """The jobs of one service."""
 
-    def __init__(self, host: Host, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, host: Host, clock: Callable[[], float] = time.time, leads: threading.Event | None = None
+    ) -> None:
         self._host = host
         self._clock = clock
-        self._runner = JobRunner(host, clock)
-        self.fetcher = Fetcher(host, self._runner.feed, clock)
+        self._runner = JobRunner(host, clock, leads)
+        self.fetcher = Fetcher(host, self._runner.feed, clock, leads)
         self._counted: dict[str, tuple[float, Counts]] = {}
 
     def start(self) -> None:

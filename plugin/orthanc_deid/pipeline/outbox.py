@@ -23,6 +23,8 @@ class Outbox:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.name = ""
+        """Names this folder among those of other services; given by `prepare`, the same for as long as it exists."""
         self._shelves = [f"{folder}/{number:02x}" for number in range(SHELVES)]
 
     def prepare(self) -> None:
@@ -31,6 +33,12 @@ class Outbox:
         self.folder.chmod(0o700)
         for rest in self.folder.glob("*/*.part"):
             rest.unlink(missing_ok=True)
+        name = self.folder / "name"
+        if not name.exists():
+            part = self.folder / "name.part"
+            part.write_text(secrets.token_hex(16), encoding="ascii")
+            part.replace(name)
+        self.name = name.read_text(encoding="ascii").strip()
 
     def path(self, row: int, digest: str) -> Path:
         """Return where the output of a ledger row with this SHA-256 lies."""

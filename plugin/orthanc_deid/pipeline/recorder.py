@@ -94,6 +94,10 @@ class Recorder:
                     self._shared.troubles.note("recorder", type(error).__name__)
                     break
             for entry in entries:
+                if entry.done is not None:
+                    self._shared.in_hand.discard(entry.done.row)
+                if entry.sent is not None:
+                    self._shared.sending.discard(entry.sent.id)
                 entry.told()
             if last:
                 return
@@ -122,13 +126,14 @@ class Recorder:
         tasks: dict[tuple[str, str, str], int] = {}
         drop: list[tuple[int, str]] = []
         now = shared.clock()
-        with shared.store.begin() as conn:
-            for project in dict.fromkeys(entry.project for entry in entries):
+        with shared.store.begin(together=True) as conn:
+            # In one order everywhere: of two services none waits for the other while that waits for it.
+            for project in sorted({entry.project for entry in entries}):
                 dones = [entry.done for entry in entries if entry.project == project and entry.done is not None]
                 if dones:
                     self._outcomes(conn, project, dones, now, tasks, drop)
             sents = [entry.sent for entry in entries if entry.sent is not None]
-            finished = deliveries.finish_many(conn, sents, now) if sents else []
+            finished = deliveries.finish_many(conn, sents, now, owner=shared.owner) if sents else []
             for row_id in finished:
                 digest = shared.fresh.get(row_id)
                 if digest is None:
@@ -156,11 +161,11 @@ class Recorder:
         settings = self._shared.project(project)
         waiting = [done.row for done in dones if done.state in ("wait", "changed")]
         if waiting:
-            ledger.give_back(conn, waiting, now, count=False)
+            ledger.give_back(conn, waiting, now, count=False, owner=self._shared.owner)
         made = {done.row: done for done in dones}
-        finished = ledger.finish_many(
-            conn, project, [outcome(done) for done in dones if done.state not in ("wait", "changed")], now
-        )
+        outcomes = [outcome(done) for done in dones if done.state not in ("wait", "changed")]
+        shared = self._shared
+        finished = ledger.finish_many(conn, project, outcomes, now, owner=shared.owner, outbox=shared.here)
         learnt = {done.subject.index for done in dones if done.subject is not None and done.known}
         late = knowledge.mark_late(conn, project, sorted(learnt), now) if learnt else 0
         if late:

@@ -28,6 +28,10 @@ LOOK_SHARE = 20
 """So many times as long as a look took passes before the next."""
 BACKLOG_SECONDS = 5.0
 """How often series without a task are looked for, unless somebody nudges."""
+SHARED_BACKLOG_SECONDS = 1.0
+"""The same where another service takes in: nobody tells this one."""
+FORGOTTEN_SECONDS = 8.0
+"""How often claims that nobody has in hand are looked for, and how old they are by then."""
 TIDY_SECONDS = 900.0
 """How often finished tasks are forgotten."""
 
@@ -47,7 +51,7 @@ class Keeper:
         self._resting = resting
         self._clock_was_set = clock_was_set
         self._wake = threading.Event()
-        self._backlog_at = self._tidy_at = 0.0
+        self._backlog_at = self._tidy_at = self._forgotten_at = 0.0
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def start(self) -> None:
@@ -86,10 +90,12 @@ class Keeper:
         while not self._shared.stopping.is_set():
             began = time.monotonic()
             try:
-                self._follow_the_clock()
-                self._release_due()
+                if self._shared.leads.is_set():
+                    self._follow_the_clock()
+                    self._release_due()
+                self._give_back_forgotten()
                 self._start_due()
-                if time.monotonic() >= self._tidy_at:
+                if time.monotonic() >= self._tidy_at and self._shared.leads.is_set():
                     self._tidy_at = time.monotonic() + TIDY_SECONDS
                     self._shared.tasks.tidy()
                     with self._shared.store.begin() as conn:
@@ -137,13 +143,33 @@ class Keeper:
                     released = studies.release(conn, name, study.study_index, self._shared.destinations(name), now)
                 log.info("a study was released", project=name, count=len(released))
 
+    def _give_back_forgotten(self) -> None:
+        """Give back what this service has claimed without knowing it: the database took a claim, and its answer was
+        lost on the way."""
+        shared = self._shared
+        if time.monotonic() < self._forgotten_at or not shared.held():
+            return
+        self._forgotten_at = time.monotonic() + FORGOTTEN_SECONDS
+        before = shared.clock() - FORGOTTEN_SECONDS  # a claim that was made just now is not in hand yet
+        with shared.store.read() as conn:
+            works = set(ledger.claimed(conn, shared.owner, before)) - shared.in_hand
+            sends = set(deliveries.claimed(conn, shared.owner, before)) - shared.sending
+        if works or sends:
+            with shared.store.begin() as conn:
+                ledger.give_back(conn, sorted(works), shared.clock(), owner=shared.owner)
+                deliveries.give_back(conn, sorted(sends), shared.clock(), owner=shared.owner)
+            log.warning("claims whose answer was lost are given back", count=len(works), total=len(sends))
+
     def _start_due(self) -> None:
+        if not self._shared.held():
+            return
         now = self._shared.clock()
         with self._shared.store.read() as conn:
-            due = deliveries.due(conn, now, self._resting())
+            due = deliveries.due(conn, now, self._resting(), self._shared.here)
             backlog = []
             if time.monotonic() >= self._backlog_at:
-                self._backlog_at = time.monotonic() + BACKLOG_SECONDS
+                shared = self._shared.store.shared
+                self._backlog_at = time.monotonic() + (SHARED_BACKLOG_SECONDS if shared else BACKLOG_SECONDS)
                 backlog = ledger.backlog(conn, self._shared.config.projects)
         for delivery in due:
             if delivery.project in self._shared.config.projects:

@@ -86,9 +86,12 @@ class SeriesTasks:
             if asked is None:
                 return
             room, worst = asked
+            if not self._shared.held():
+                return  # the keeper asks again when this service counts as alive
             now = self._shared.clock()
-            with self._shared.store.begin() as conn:
+            with self._shared.store.begin(together=True) as conn:
                 works = ledger.claim(conn, series.project, series.index, room, self._shared.owner, now, worst=worst)
+            self._shared.in_hand.update(work.id for work in works)
             with series.changed:
                 series.answered([work.priority for work in works], room, worst)
             if works:

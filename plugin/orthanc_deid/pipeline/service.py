@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from orthanc_deid import __version__, logs
 from orthanc_deid.config import Config
 from orthanc_deid.errors import SetupError
@@ -26,6 +28,7 @@ from orthanc_deid.pipeline.commitment import Committer
 from orthanc_deid.pipeline.delivery import DeliveryTasks
 from orthanc_deid.pipeline.intake import Intake
 from orthanc_deid.pipeline.jobs import Jobs
+from orthanc_deid.pipeline.membership import Membership
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.pool import Pool, Work
 from orthanc_deid.pipeline.recorder import Recorder
@@ -33,9 +36,10 @@ from orthanc_deid.pipeline.release import Keeper
 from orthanc_deid.pipeline.senders import maker
 from orthanc_deid.pipeline.series import SeriesTasks
 from orthanc_deid.pipeline.shared import Shared
-from orthanc_deid.pipeline.tasks import DELIVERY, SERIES, Tasks
+from orthanc_deid.pipeline.tasks import DELIVERY, EXECUTOR, SERIES, Tasks
 from orthanc_deid.pipeline.worker import Chunk, Done, Item, ProjectSetup, Setup, source_digest
-from orthanc_deid.store import Store, deliveries, expected, knowledge, ledger, projects, waits
+from orthanc_deid.store import Store, deliveries, expected, knowledge, ledger, projects, services, waits
+from orthanc_deid.store.database import tasks_engine
 from orthanc_deid.store.rows import BACKFILL
 
 log = logs.get(__name__)
@@ -44,6 +48,11 @@ LOCK_SECONDS = 15.0
 """How long a start waits for the service before it, which may be ending still."""
 DRY_SECONDS = 600.0
 """How long a page of a dry run may take."""
+
+
+def executor(outbox: str | None) -> str:
+    """Return how DBOS knows the service that has this outbox."""
+    return EXECUTOR if outbox is None else f"{EXECUTOR}-{outbox}"
 
 
 class Service:
@@ -74,6 +83,10 @@ class Service:
             f"{os.getpid()}-{secrets.token_hex(4)}",
             receivers=receivers or Receivers(),
         )
+        self._membership = Membership(self._shared, self._take_over) if store.shared else None
+        if self._membership is not None:
+            self._shared.clock, self._shared.held = self._membership.clock, self._membership.held
+            self._shared.leads.clear()
         self._recorder = Recorder(self._shared)
         self._pool = Pool(config.workers, self._setup(), self._known)
         self._intake = Intake(self._shared)
@@ -82,12 +95,15 @@ class Service:
         self._keeper = Keeper(self._shared, self._deliveries.resting, self._deliveries.clock_was_set)
         self._committer = Committer(self._shared, self._recorder)
         self._tasks = Tasks(
-            config.data_directory / "dbos.sqlite3",
+            tasks_engine(config.database, config.database_password_file)
+            if isinstance(config.database, str)
+            else config.data_directory / "dbos.sqlite3",
             {SERIES: self._series.run, DELIVERY: self._deliveries.run},
             self._shared.stopping,
+            lambda: executor(self._shared.here),
         )
         self._shared.tasks = self._tasks
-        self.jobs = Jobs(self)
+        self.jobs = Jobs(self, self._shared.clock, self._shared.leads)
         self._lock: BinaryIO | None = None
         self._started = 0.0
 
@@ -97,11 +113,15 @@ class Service:
         """Resume what a former run left, and begin. Raises SetupError when another service uses the same folder."""
         self._take_lock()
         self._shared.outbox.prepare()
+        if self._membership is not None:
+            self._membership.join()
         self._resume()
-        self._started = time.time()
+        self._started = self._shared.clock()
         self._pool.start()
         self._recorder.start()
         self._tasks.start()
+        if self._membership is not None:
+            self._membership.start()
         self._intake.start()
         self._keeper.start()
         self._committer.start()
@@ -126,6 +146,10 @@ class Service:
         self._recorder.stop(left(1.0))
         with self.store.begin() as conn:
             ledger.requeue_orphans(conn, self._shared.clock(), owner=self._shared.owner)
+            if self._membership is not None:
+                deliveries.requeue_orphans(conn, self._shared.clock(), owner=self._shared.owner)
+        if self._membership is not None:
+            self._membership.stop(left(1.0))
         self.orthanc.close()
         if self._lock is not None:
             self._lock.close()
@@ -150,13 +174,15 @@ class Service:
     def _resume(self) -> None:
         """Give back what a dead run had in hand, and clear the outbox of what nobody needs."""
         now = self._shared.clock()
+        rows = sends = 0
         with self.store.begin() as conn:
-            rows = ledger.requeue_orphans(conn, now)
-            sends = deliveries.requeue_orphans(conn, now)
+            if self._membership is None:  # of several services, those that died are known (store.services)
+                rows = ledger.requeue_orphans(conn, now)
+                sends = deliveries.requeue_orphans(conn, now)
             ahead = waits.bound(conn, now)
         needed: dict[int, str] = {}
         with self.store.read() as conn:
-            for row, digest in ledger.live_outputs(conn):
+            for row, digest in ledger.live_outputs(conn, outbox=self._shared.here):
                 needed[row] = digest
         for row, path in self._shared.outbox.files():
             if row not in needed or path != self._shared.outbox.path(row, needed[row]):
@@ -165,6 +191,15 @@ class Service:
             log.info("work of a former run is resumed", count=rows, total=sends)
         if ahead:
             log.warning("the clock went back while the service was down: what waited for it is due", count=ahead)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the other services took this one for dead and have its work: it has to end."""
+        return self._membership is not None and self._membership.lost.is_set()
+
+    def _take_over(self, outboxes: list[str]) -> None:
+        self._tasks.take_over([executor(outbox) for outbox in outboxes])
+        self._keeper.nudge()
 
     # What others ask for
 
@@ -275,9 +310,10 @@ class Service:
     def health(self) -> dict[str, Any]:
         """Return how the service does: states, backlog, workers, peers and what does not work; neither ids nor
         values."""
-        now = time.time()
+        now = self._shared.clock()
         with self.store.read() as conn:
             counts = ledger.counts(conn)
+            living = services.living(conn) if self._membership is not None else []
             oldest = ledger.oldest_unfinished(conn)
             sending = deliveries.counts(conn)
         troubles = self._shared.troubles.show()
@@ -310,6 +346,18 @@ class Service:
             "Free": self._free(),
             "PeersDown": sorted(self._deliveries.down()),
             "Troubles": troubles,
+            "Leads": self._shared.leads.is_set(),
+            "Services": [
+                {
+                    "Name": one.name,
+                    "Outbox": one.outbox[:8],
+                    "Since": one.started,
+                    "BeatSeconds": round(max(0.0, now - one.beat), 1),
+                    "Leads": one.leads,
+                    "This": one.owner == self._shared.owner,
+                }
+                for one in living
+            ],
         }
 
     def _free(self) -> dict[str, int]:
@@ -346,5 +394,16 @@ class Service:
         )
 
     def _known(self, project: str, subject_index: str, revision: int) -> tuple[int, list[bytes]]:
-        with self.store.read() as conn:
-            return knowledge.since(conn, project, subject_index, revision)
+        """Answer a worker, however long the database is away: without an answer its thread would end, and its chunk
+        would be in nobody's hands."""
+        wait = 0.2
+        while True:
+            try:
+                with self.store.read() as conn:
+                    return knowledge.since(conn, project, subject_index, revision)
+            except (SQLAlchemyError, OSError) as error:
+                if self._shared.troubles.note("database", type(error).__name__):
+                    log.error("a worker waits for the database", error=type(error).__name__)
+                if self._shared.stopping.wait(wait):
+                    raise EOFError("the service stops") from None
+                wait = min(2 * wait, 5.0)

@@ -79,6 +79,12 @@ class Shared:
     troubles: Troubles = field(default_factory=Troubles)
     fresh: dict[int, str] = field(default_factory=dict)
     """Digests of the outputs that were made in this run, by row: their files need no look before they are sent."""
+    held: Callable[[], bool] = lambda: True
+    """Whether what this service has claimed is certainly its own still (pipeline.membership)."""
+    in_hand: set[int] = field(default_factory=set)
+    """Rows that this service has claimed and not yet written the outcome of."""
+    sending: set[int] = field(default_factory=set)
+    """The same of deliveries."""
     stored_here: dict[str, None] = field(default_factory=dict)
     """Orthanc ids of research copies that this run has stored and not yet seen in the change log."""
     tasks: Tasks = field(init=False)
@@ -97,6 +103,11 @@ class Shared:
             self.tasks.ask(SERIES, project, series_index)
         if again:
             log.info("outputs are made anew, with what has been learnt of their subjects", count=len(again))
+
+    @property
+    def here(self) -> str | None:
+        """Name this service's outbox where the ledger tells outboxes apart; a service of its own has but one."""
+        return self.outbox.name if self.store.shared else None
 
     def destinations(self, project: str) -> list[str]:
         """Return the names that the ledger gives to a project's destinations outside of this Orthanc."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSConfig
+from sqlalchemy.engine import Engine
 
 from orthanc_deid import logs
 from orthanc_deid.pipeline.turns import Key, Turns
@@ -30,6 +31,8 @@ DELIVERY = "delivery"
 VERSION = "1"
 """Version of the tasks' schema (names and arguments). Pinned: pending work is resumed only for the same version."""
 EXECUTOR = "orthanc-deid"
+SCHEMA = "deid_tasks"
+"""Where DBOS has its tables in a PostgreSQL that is shared."""
 CONCURRENCY = {SERIES: 16, DELIVERY: 16}
 """Tasks of a kind that run at a time; others wait here for their turn (turns.py).
 
@@ -80,8 +83,17 @@ Body = Callable[[Running], None]
 class Tasks:
     """The durable tasks of one service. DBOS is one per process, so this is too."""
 
-    def __init__(self, database: Path, bodies: Mapping[str, Body], stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        database: Path | Engine,
+        bodies: Mapping[str, Body],
+        stopping: threading.Event,
+        executor: Callable[[], str] = lambda: EXECUTOR,
+    ) -> None:
+        """`database` is a file of our own, or an engine of the PostgreSQL that several services share; there `executor`
+        tells them apart, and is the same at the next start of the same service."""
         self._database = database
+        self._executor = executor
         self._bodies = dict(bodies)
         self._changed = threading.Condition()
         self._running: dict[Key, Running] = {}
@@ -96,15 +108,22 @@ class Tasks:
         _silence()
         config: DBOSConfig = {
             "name": "orthanc-deid",
-            "system_database_url": f"sqlite:///{self._database}",
-            "executor_id": EXECUTOR,
+            "executor_id": self._executor(),
             "application_version": VERSION,
             "enable_otlp": False,
             "log_level": "WARNING",
             "notification_listener_polling_interval_sec": 1.0,
             "max_executor_threads": 2 * sum(CONCURRENCY.values()),
         }
-        self._database.touch(mode=0o600)
+        if isinstance(self._database, Engine):
+            # The address alone, without a password: the connections are the engine's.
+            config["system_database_url"] = self._database.url.render_as_string(hide_password=True)
+            config["system_database_engine"] = self._database
+            config["dbos_system_schema"] = SCHEMA
+            config["use_listen_notify"] = False  # nothing here is told by it, and it holds a connection
+        else:
+            self._database.touch(mode=0o600)
+            config["system_database_url"] = f"sqlite:///{self._database}"
         _current = self
         DBOS(config=config)
         DBOS.launch()
@@ -119,7 +138,18 @@ class Tasks:
             self._changed.wait_for(lambda: not self._running, timeout)
         self._starter.join(2.0)
         DBOS.destroy()
+        if isinstance(self._database, Engine):
+            self._database.dispose()
         _current = None
+
+    def take_over(self, executors: list[str]) -> None:
+        """Run what the tasks of dead services were at: they are queued anew, and any service that lives may take them.
+
+        Asked twice it does nothing twice: what somebody has taken is not theirs any more.
+        """
+        count = len(DBOS._recover_pending_workflows(executors))
+        if count:
+            log.info("tasks of the dead are queued anew", count=count)
 
     def ask(self, kind: str, *key: str, priority: int = FRESH) -> None:
         """See to it that a task for this key runs, from now on, at least once.

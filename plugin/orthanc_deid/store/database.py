@@ -32,6 +32,9 @@ IDLE_SECONDS = 10
 LOCK_SECONDS = 20
 """How long a statement waits for a lock on PostgreSQL before it fails, and is tried again by whoever needs it."""
 _ADVISORY_LOCK = 0x6465_6964  # "deid": one number for all services of one PostgreSQL
+_WRITERS = _ADVISORY_LOCK + 1
+_ALONE = sa.text("SELECT pg_advisory_xact_lock(:n)")
+_TOGETHER = sa.text("SELECT pg_advisory_xact_lock_shared(:n)")
 
 
 class Store:
@@ -77,10 +80,12 @@ class Store:
         return not self._sqlite
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, together: bool = False) -> Iterator[Connection]:
         """Open a transaction that writes: it commits at the end, or rolls back on an exception.
 
-        Not to be nested within a thread: the inner one would wait for the outer one for ever.
+        It is the only one: on PostgreSQL too, where a lock of all services sees to that. Those that come for every few
+        instances may run `together`, beside each other, but not beside the others: they lock the rows that they decide
+        upon themselves. Not to be nested within a thread: the inner one would wait for the outer one for ever.
         """
         if getattr(self._local, "writing", False):
             raise RuntimeError("a write transaction inside a write transaction of the same thread")
@@ -88,6 +93,7 @@ class Store:
         try:
             if not self._sqlite:
                 with self._engine.begin() as connection:
+                    connection.execute(_TOGETHER if together else _ALONE, {"n": _WRITERS})
                     yield connection
                 return
             # At once, not at the first write: a transaction that begins reading cannot always become a writer.
@@ -116,6 +122,16 @@ class Store:
                 return int(conn.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
             pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
             return int(pages * conn.exec_driver_sql("PRAGMA page_size").scalar_one())
+
+    @contextmanager
+    def aside(self) -> Iterator[Connection]:
+        """Open a transaction on the table of the services, which waits for no other."""
+        if self._sqlite:
+            with self.begin() as connection:
+                yield connection
+            return
+        with self._engine.begin() as connection:
+            yield connection
 
     def close(self) -> None:
         """Close all connections."""
@@ -159,7 +175,9 @@ def _name(url: sa.URL) -> str:
     return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
 
 
-def postgres_engine(url: sa.URL, password_file: Path | None = None, connections: int = 12) -> Engine:
+def postgres_engine(
+    url: sa.URL, password_file: Path | None = None, connections: int = 12, *, bounded: bool = True
+) -> Engine:
     """Return an engine for PostgreSQL with at most so many connections. Raises StoreError for another database.
 
     Nothing waits for ever: not for a server that is gone, not for a lock, and no lock is held by a service that was
@@ -180,7 +198,7 @@ def postgres_engine(url: sa.URL, password_file: Path | None = None, connections:
             "keepalives_count": 3,
             "tcp_user_timeout": 15000,
             "application_name": "orthanc-deid",
-            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+            "options": " ".join(f"-c {name}={value}" for name, value in settings.items() if bounded),
         },
         hide_parameters=True,
     )
@@ -191,6 +209,11 @@ def postgres_engine(url: sa.URL, password_file: Path | None = None, connections:
             parameters["password"] = password_file.read_text(encoding="utf-8").strip()
 
     return engine
+
+
+def tasks_engine(url: str, password_file: Path | None) -> Engine:
+    """Return the engine of the task database in the same PostgreSQL; DBOS bounds its waits itself."""
+    return postgres_engine(sa.make_url(url), password_file, connections=8, bounded=False)
 
 
 def _sqlite_engine(url: sa.URL, busy_seconds: float) -> Engine:

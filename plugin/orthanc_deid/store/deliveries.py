@@ -35,13 +35,13 @@ from orthanc_deid.store.rows import (
     Sent,
     ToSend,
 )
-from orthanc_deid.store.schema import among, deliveries, ledger, sent, variants
+from orthanc_deid.store.schema import among, deliveries, ledger, sent, subjects, variants
 from orthanc_deid.store.sql import EACH, change, insert_for, insert_ignore, rows_of, select_in, update_in
 
 __all__ = [
     "LOCAL", "Due", "Sent", "ToSend",
-    "add", "begun", "claim", "counts", "due", "finish_many", "forget", "next_due", "note_variant", "peer", "postpone",
-    "requeue_orphans", "resend", "was_sent",
+    "add", "begun", "claim", "claimed", "counts", "due", "finish_many", "forget", "give_back", "next_due",
+    "note_variant", "peer", "postpone", "requeue_orphans", "resend", "was_sent",
 ]  # fmt: skip
 
 # A peer gets what is released; the copy in this Orthanc may be made as soon as it is verified.
@@ -53,6 +53,33 @@ def peer(name: str) -> str:
     return f"peer:{name}"
 
 
+def _within(outbox: Any) -> sa.ColumnElement[bool]:
+    """Condition on a row of the ledger: its output is in this outbox, or nobody knows where."""
+    return sa.or_(outbox.is_(None), ledger.c.outbox.is_(None), ledger.c.outbox == outbox)
+
+
+_in_reach = _within(sa.bindparam("here", type_=sa.String))
+
+
+def _subjects(due: sa.Select[Any]) -> sa.Select[Any]:
+    """Lock the subjects whose outputs are due against a change."""
+    return (
+        sa.select(subjects.c.subject_index)
+        .where(subjects.c.project == sa.bindparam("of_project"), subjects.c.subject_index.in_(due))
+        .order_by(subjects.c.subject_index)
+        .limit(sa.bindparam("most"))
+        .with_for_update(read=True)
+    )
+
+
+_their_subjects = (
+    sa.select(ledger.c.subject_index)
+    .join(deliveries, ledger.c.id == deliveries.c.ledger_id)
+    .where(deliveries.c.project == sa.bindparam("of_project"), deliveries.c.destination == sa.bindparam("to"))
+    .where(among(deliveries.c.state, PENDING), deliveries.c.next_try <= sa.bindparam("now"), _open, _in_reach)
+)
+_subjects_of_all = _subjects(_their_subjects)
+_subjects_of_study = _subjects(_their_subjects.where(deliveries.c.out_study == sa.bindparam("of_study")))
 _due_of_all = (
     sa.select(
         deliveries.c.id,
@@ -66,11 +93,13 @@ _due_of_all = (
     .join(ledger, ledger.c.id == deliveries.c.ledger_id)
     .where(deliveries.c.project == sa.bindparam("of_project"), deliveries.c.destination == sa.bindparam("to"))
     .where(among(deliveries.c.state, PENDING), deliveries.c.next_try <= sa.bindparam("now"), _open, CURRENT)
+    .where(_in_reach)
     .order_by(deliveries.c.priority, deliveries.c.id)
     .limit(sa.bindparam("most"))
-    .with_for_update(of=deliveries, skip_locked=True)
+    .with_for_update(of=[deliveries, ledger], skip_locked=True)
 )
 _due_of_study = _due_of_all.where(deliveries.c.out_study == sa.bindparam("of_study"))
+_about = ledger.c.subject_index.in_(sa.bindparam("about", expanding=True))
 _begin = (
     sa.update(deliveries)
     .where(deliveries.c.id.in_(EACH))
@@ -87,7 +116,11 @@ _sending = (
     .add_columns(deliveries.c.sent_digest, ledger.c.out_sop)
     .join(ledger, ledger.c.id == deliveries.c.ledger_id)
     .where(deliveries.c.id.in_(EACH), deliveries.c.state.in_([SENDING, STORED]))
+    .order_by(deliveries.c.id)
+    .with_for_update(of=deliveries)
 )
+# What is stored is claimed by nobody: its receiver's commitment may come to any service.
+_sending_by = _sending.where(sa.or_(deliveries.c.owner == sa.bindparam("by"), deliveries.c.state == STORED))
 _end = (
     sa.update(deliveries)
     .where(deliveries.c.id.in_(EACH))
@@ -135,13 +168,26 @@ def claim(
     now: float,
     *,
     study: str | None = None,
+    outbox: str | None = None,
 ) -> list[ToSend]:
     """Take deliveries that are due for `owner`, best priority first, and write down that their bytes may leave now.
 
+    With `outbox`, only of outputs that are in it, or of which nobody knows where they are.
     Outputs in which not everything was searched for that is known by now (knowledge.outdated) stay.
     """
     query = _due_of_all if study is None else _due_of_study
-    where = {"of_project": project, "to": destination, "now": now, "most": limit, "of_study": study}
+    where: dict[str, Any] = {
+        "of_project": project,
+        "to": destination,
+        "now": now,
+        "most": limit,
+        "of_study": study,
+        "here": outbox,
+    }
+    if conn.dialect.name != "sqlite":
+        # Locked first: nothing is learnt of these subjects between the look at what is known and the claim's end.
+        lock = _subjects_of_all if study is None else _subjects_of_study
+        query, where["about"] = query.where(_about), [row.subject_index for row in conn.execute(lock, where)]
     rows = conn.execute(query, where).fetchall()
     if not rows:
         return []
@@ -195,9 +241,13 @@ def _compare(digests: set[str], digest: str) -> str:
 
 
 # sending | stored → confirmed | stored | pending | refused | conflict
-def finish_many(conn: Connection, results: Sequence[Sent], now: float) -> list[int]:
-    """Record what deliveries came to; returns ids of the ledger whose last delivery this was."""
-    rows = {row.id: row for row in rows_of(conn, _sending, [result.id for result in results])}
+def finish_many(conn: Connection, results: Sequence[Sent], now: float, *, owner: str | None = None) -> list[int]:
+    """Record what deliveries of `owner` came to; returns ids of the ledger whose last delivery this was.
+
+    What somebody else has claimed by now is left as it is.
+    """
+    query, by = (_sending, {}) if owner is None else (_sending_by, {"by": owner})
+    rows = {row.id: row for row in rows_of(conn, query, sorted(result.id for result in results), **by)}
     groups: dict[tuple[str, str | None, float], list[int]] = defaultdict(list)
     confirmed, stayed, kept_other = [], [], []
     for result in results:
@@ -288,6 +338,19 @@ def requeue_orphans(conn: Connection, now: float, *, owner: str | None = None, d
     return conn.execute(statement.values(state=PENDING, owner=None, next_try=now, updated=now)).rowcount
 
 
+def claimed(conn: Connection, owner: str, before: float) -> list[int]:
+    """Return the deliveries that an owner has claimed before a time and not finished."""
+    query = sa.select(deliveries.c.id).where(among(deliveries.c.state, SENDING), deliveries.c.owner == owner)
+    return [row.id for row in conn.execute(query.where(deliveries.c.updated < before))]
+
+
+# sending → pending
+def give_back(conn: Connection, ids: Iterable[int], now: float, *, owner: str) -> int:
+    """Put deliveries back that an owner still has. The attempt stays written down: the bytes may have arrived."""
+    statement = sa.update(deliveries).where(deliveries.c.state == SENDING, deliveries.c.owner == owner)
+    return update_in(conn, statement.values(state=PENDING, owner=None, next_try=now, updated=now), deliveries.c.id, ids)
+
+
 # refused | conflict → pending
 def resend(conn: Connection, ledger_ids: Iterable[int], now: float) -> int:
     """Try again what a destination refused or what was in conflict; the rows of the ledger are released once more."""
@@ -327,17 +390,18 @@ def was_sent(conn: Connection, project: str, out_sop: str, destination: str, dig
     return _compare(_history(conn, project, destination, [out_sop])[out_sop], digest) == "same"
 
 
-def due(conn: Connection, now: float, resting: Iterable[str] = ()) -> list[Due]:
+def due(conn: Connection, now: float, resting: Iterable[str] = (), outbox: str | None = None) -> list[Due]:
     """Return what can be tried now, by project, destination and study: the best priority, then the longest waiting.
 
-    Destinations that are left alone for the moment (`resting`) are left out, however much waits for them.
+    Destinations that are left alone for the moment (`resting`) are left out, however much waits for them; with
+    `outbox`, so is what lies in another one.
     """
     columns = (deliveries.c.project, deliveries.c.destination, deliveries.c.out_study)
     query = (
         sa.select(*columns, sa.func.count(), sa.func.min(deliveries.c.priority))
         .join(ledger, ledger.c.id == deliveries.c.ledger_id)
         .where(among(deliveries.c.state, PENDING), deliveries.c.next_try <= now, _open)
-        .where(deliveries.c.destination.not_in(list(resting)))
+        .where(deliveries.c.destination.not_in(list(resting)), _within(sa.literal(outbox, sa.String)))
         .group_by(*columns)
         .order_by(sa.func.min(deliveries.c.priority), sa.func.min(deliveries.c.id))
     )

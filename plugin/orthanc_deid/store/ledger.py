@@ -88,7 +88,7 @@ __all__ = [
     "GONE", "STATES", "TERMINAL", "UNFINISHED",
     "Added", "Backlog", "Finished", "KnownSource", "LedgerRow", "NewSource", "Outcome", "Output", "QuarantineRow",
     "Unfinished", "Work",
-    "add_many", "backlog", "claim", "confirmed_since", "counts", "exclude", "find", "finish_many",
+    "add_many", "backlog", "claim", "claimed", "confirmed_since", "counts", "exclude", "find", "finish_many",
     "get", "give_back", "known_sources", "knows_output", "live_outputs", "mark_lost", "oldest_unfinished", "quarantine",
     "quarantine_count", "reasons", "release_rows", "remake", "renew", "requeue_orphans", "retry", "settle",
     "unfinished",
@@ -123,12 +123,17 @@ _take = (
         ledger.c.priority,
     )
 )
-_working = sa.select(
-    ledger.c.id, ledger.c.source_index, ledger.c.study_index, ledger.c.out_digest, ledger.c.priority
-).where(_its, ledger.c.project == sa.bindparam("of_project"), ledger.c.state == WORKING)
+_working = (
+    sa.select(ledger.c.id, ledger.c.source_index, ledger.c.study_index, ledger.c.out_digest, ledger.c.priority)
+    .where(_its, ledger.c.project == sa.bindparam("of_project"), ledger.c.state == WORKING)
+    .order_by(ledger.c.id)
+    .with_for_update()
+)
+_working_by = _working.where(ledger.c.owner == sa.bindparam("by"))
 _finished = (
     "state", "reason", "tag", "findings", "subject_index", "out_patient", "out_study", "out_series", "out_sop",
-    "out_orthanc_id", "out_digest", "out_size", "plan_digest", "known_revision", "late", "owner", "updated",
+    "out_orthanc_id", "out_digest", "out_size", "plan_digest", "known_revision", "late", "owner", "outbox",
+    "updated",
 )  # fmt: skip
 _finish = (
     sa.update(ledger)
@@ -155,7 +160,8 @@ _other_bytes = (
     )
     .values(state=PENDING, next_try=sa.bindparam("now"), updated=sa.bindparam("now"), reason=None)
 )
-_released = sa.select(ledger.c.id).where(_its, ledger.c.state == RELEASED)
+# Locked: of two services that end the last two deliveries of a row, the second sees what the first has written.
+_released = sa.select(ledger.c.id).where(_its, ledger.c.state == RELEASED).order_by(ledger.c.id).with_for_update()
 _fates = sa.select(deliveries.c.ledger_id, deliveries.c.state, deliveries.c.reason).where(
     deliveries.c.ledger_id.in_(EACH)
 )
@@ -194,12 +200,25 @@ def claim(
 
 
 # working → queued
-def give_back(conn: Connection, ids: Iterable[int], now: float, *, count: bool = True) -> int:
-    """Put claimed rows back after a failure that will pass; without `count` the attempt is taken back too."""
+def give_back(conn: Connection, ids: Iterable[int], now: float, *, count: bool = True, owner: str | None = None) -> int:
+    """Put claimed rows back after a failure that will pass; without `count` the attempt is taken back too.
+
+    With `owner`, only those that it still has.
+    """
     values: dict[str, Any] = {"state": QUEUED, "owner": None, "updated": now}
     if not count:
         values["attempt"] = ledger.c.attempt - 1
-    return update_in(conn, sa.update(ledger).where(ledger.c.state == WORKING).values(**values), ledger.c.id, ids)
+    statement = sa.update(ledger).where(ledger.c.state == WORKING)
+    if owner is not None:
+        statement = statement.where(ledger.c.owner == owner)
+    return update_in(conn, statement.values(**values), ledger.c.id, ids)
+
+
+def claimed(conn: Connection, owner: str, before: float) -> list[int]:
+    """Return the rows that an owner has claimed before a time and not given back or finished."""
+    mine = sa.and_(among(ledger.c.state, WORKING), ledger.c.owner == owner)
+    query = sa.select(ledger.c.id).where(mine, ledger.c.updated < before)
+    return [row.id for row in conn.execute(query)]
 
 
 # working → queued
@@ -220,13 +239,23 @@ def requeue_orphans(
 
 
 # working → ready | quarantined | rejected | source-lost
-def finish_many(conn: Connection, project: str, outcomes: Sequence[Outcome], now: float) -> list[Finished]:
-    """Record what the work came to, in the order given.
+def finish_many(
+    conn: Connection,
+    project: str,
+    outcomes: Sequence[Outcome],
+    now: float,
+    *,
+    owner: str | None = None,
+    outbox: str | None = None,
+) -> list[Finished]:
+    """Record what the work of `owner` came to, in the order given; its outputs lie in `outbox`.
 
     An outcome that is ready becomes quarantined (`identity-contradiction`) where it contradicts what is known of its
-    subject, study or output UID. Rows that are no longer worked on (superseded, cancelled) are left as they are.
+    subject, study or output UID. Rows that are no longer worked on (superseded, cancelled), or by somebody else by now,
+    are left as they are.
     """
-    rows = rows_of(conn, _working, [outcome.id for outcome in outcomes], of_project=project)
+    query, by = (_working, {}) if owner is None else (_working_by, {"by": owner})
+    rows = rows_of(conn, query, sorted(outcome.id for outcome in outcomes), of_project=project, **by)
     sources = {row.id: row for row in rows}
     mine = [outcome for outcome in outcomes if outcome.id in sources]
     for outcome in mine:
@@ -243,7 +272,8 @@ def finish_many(conn: Connection, project: str, outcomes: Sequence[Outcome], now
         state, reason, findings = outcome.state, outcome.reason, outcome.findings
         if outcome.id in kinds:
             state, reason, findings = QUARANTINED, "identity-contradiction", [{"contradiction": kinds[outcome.id]}]
-        updates.append(_finished_row(outcome, state, reason, findings, good.get(outcome.id), now))
+        row = _finished_row(outcome, state, reason, findings, good.get(outcome.id), now)
+        updates.append(row | {"to_outbox": outbox if outcome.output is not None else None})
         before = sources[outcome.id].out_digest
         same = outcome.output is not None and outcome.output.digest == before
         priority = sources[outcome.id].priority
@@ -278,6 +308,7 @@ def _finished_row(
         "known_revision": known_revision,
         "late": None,
         "owner": None,
+        "outbox": None,
         "updated": now,
     }
     return {"row_id": outcome.id, **{f"to_{name}": values[name] for name in _finished}}

@@ -145,9 +145,11 @@ def quarantine_count(conn: Connection, project: str | None = None, reason: str |
     return counting.held(conn, HELD, project, reason)
 
 
-def live_outputs(conn: Connection, project: str | None = None) -> Iterator[tuple[int, str]]:
-    """Yield (id, output digest) of rows whose file must be in the outbox."""
+def live_outputs(conn: Connection, project: str | None = None, outbox: str | None = None) -> Iterator[tuple[int, str]]:
+    """Yield (id, output digest) of rows whose file must be in the outbox; with `outbox`, in that one, or perhaps."""
     query = sa.select(ledger.c.id, ledger.c.out_digest).where(_IS_OPEN, ledger.c.state.in_([READY, RELEASED]))
+    if outbox is not None:
+        query = query.where(sa.or_(ledger.c.outbox.is_(None), ledger.c.outbox == outbox))
     for name in [project] if project is not None else sorted(counts(conn)):
         for row in conn.execute(query.where(ledger.c.project == name).order_by(ledger.c.id)):
             yield row.id, row.out_digest

@@ -182,6 +182,7 @@ class LedgerRow:
     late: float | None
     attempt: int
     owner: str | None
+    outbox: str | None
     push: bool
     priority: int
     job_id: str | None

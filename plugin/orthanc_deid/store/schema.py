@@ -146,6 +146,7 @@ ledger = sa.Table(
     sa.Column("late", sa.Float),  # when a value was learnt that was not, after the output had left
     sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
     sa.Column("owner", sa.String(64)),  # the service that works on it
+    sa.Column("outbox", sa.String(32)),  # the outbox that the output lies in; none where nobody knows
     sa.Column("push", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("priority", sa.SmallInteger, nullable=False, server_default="0"),  # the smallest first (rows.FRESH, …)
     sa.Column("job_id", sa.String(36)),  # the job that brought it in; none when it arrived by itself
@@ -247,6 +248,26 @@ expected = sa.Table(
     sa.Column("digest", Compact, nullable=False),
     sa.Column("created", sa.Float, nullable=False),
     sqlite_with_rowid=False,
+)
+
+services = sa.Table(
+    # The services that share this database and live; times are those of the database's own clock.
+    "services",
+    metadata,
+    sa.Column("owner", sa.String(64), primary_key=True),  # one run of a service
+    sa.Column("outbox", sa.String(32), nullable=False),
+    sa.Column("name", sa.String(100), nullable=False),  # of the machine, for people
+    sa.Column("started", sa.Float, nullable=False),
+    sa.Column("beat", sa.Float, nullable=False),
+)
+
+leases = sa.Table(
+    # What only one service does at a time, and which one.
+    "leases",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("owner", sa.String(64), nullable=False),
+    sa.Column("term", sa.Integer, nullable=False),  # counts the changes of hands
 )
 
 jobs = sa.Table(
