@@ -199,6 +199,7 @@ class Orthanc:
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         """One request on a connection of its own; never raises for a status."""
         options.setdefault("timeout", 60)
+        options.setdefault("auth", next(iter(self.configuration.get("RegisteredUsers", {}).items()), None))
         headers = {"Accept-Encoding": "identity", "Connection": "close", **options.pop("headers", {})}
         return requests.request(method, self.url + path, headers=headers, **options)
 

@@ -24,6 +24,7 @@ from orthanc_deid.config import Config
 from orthanc_deid.errors import SetupError
 from orthanc_deid.identity.keys import MasterKey
 from orthanc_deid.orthanc.client import OrthancClient
+from orthanc_deid.orthanc.peers import Peers
 from orthanc_deid.orthanc.settings import Receivers
 from orthanc_deid.pipeline.service import Service
 from orthanc_deid.store import Store, subjects
@@ -111,7 +112,9 @@ def build(config: Config, begun: startup.Startup) -> Service:
         first = not subjects.exist(conn)
     master = MasterKey.open(config.key_file, create=first)
     receivers = Receivers(begun.modalities, begun.dicomweb, begun.orthanc)
-    return Service(config, OrthancClient(begun.url, begun.authorization, begun.ca), store, master, receivers)
+    orthanc = OrthancClient(begun.url, begun.authorization, begun.ca)
+    peers = Peers(begun.peers, begun.orthanc, orthanc)
+    return Service(config, orthanc, peers, store, master, receivers)
 
 
 def _socket(begun: startup.Startup, config: Config) -> Path:

@@ -237,7 +237,7 @@ def load(path: Path) -> dict[str, Any]:
         if not isinstance(part, dict):
             raise ConfigError([f"{file}: not a JSON object"])
         configuration |= part
-    for key in ("StorageDirectory", "SslCertificate"):
-        if isinstance(configuration.get(key), str):
+    for key in ("StorageDirectory", "SslCertificate", "HttpsCACertificates"):
+        if isinstance(configuration.get(key), str) and configuration[key]:
             configuration[key] = str(files[0].absolute().parent / configuration[key])
     return configuration

@@ -27,6 +27,8 @@ from orthanc_deid.doctor.found import ERROR, LEVELS, OK, WARNING, Finding, Patie
 from orthanc_deid.errors import ConfigError, KeyFileError
 from orthanc_deid.identity.keys import MasterKey
 from orthanc_deid.orthanc.client import NotFound, OrthancClient, OrthancError, Unavailable
+from orthanc_deid.orthanc.peers import Peers
+from orthanc_deid.orthanc.push import Reply
 from orthanc_deid.orthanc.settings import Receivers
 from orthanc_deid.pipeline.senders import probe
 from orthanc_deid.startup import LOSSY
@@ -243,22 +245,27 @@ def _plugin(patient: Patient) -> Iterator[Finding]:
         yield Finding(WARNING, f"service, {trouble['Part']}", str(trouble["Reason"]))
 
 
+PEER_FAULTS = {
+    Reply.DOWN: "does not answer: see its address in OrthancPeers",
+    Reply.UNAUTHORIZED: "does not let us in: see its user and password in OrthancPeers",
+    Reply.UNTRUSTED: "shows a certificate that nothing in HttpsCACertificates vouches for",
+}
+
+
 def _peers(patient: Patient) -> Iterator[Finding]:
-    names = {
-        destination.name
-        for project in patient.config.projects.values()
-        for destination in project.destinations
-        if destination.kind == "peer"
-    }
+    projects = patient.config.projects.values()
+    names = {one.name for project in projects for one in project.destinations if one.kind == "peer"}
+    peers = Peers(patient.begun.peers, patient.begun.orthanc, patient.orthanc)
     for name in sorted(names):
-        try:
-            system = patient.orthanc.get_json(f"/peers/{name}/system")
-        except NotFound:
-            yield Finding(ERROR, f"peer {name}", "not known to the running Orthanc; restart it after changes")
-        except OrthancError:
-            yield Finding(ERROR, f"peer {name}", "does not answer, or refuses its user: see OrthancPeers")
-        else:
-            yield Finding(OK, f"peer {name}", f"Orthanc {system.get('Version', '?')}")
+        fault = peers.probe(name)
+        if fault is not None:
+            yield Finding(ERROR, f"peer {name}", PEER_FAULTS[fault])
+            continue
+        way = "" if peers.indirect(name) is None else f", through Orthanc only ({peers.indirect(name)})"
+        yield Finding(OK, f"peer {name}", f"Orthanc {peers.system(name).get('Version', '?')}{way}")
+        if patient.begun.orthanc.get("HttpsVerifyPeers") is False:
+            yield Finding(WARNING, f"peer {name}", "its certificate is not verified: HttpsVerifyPeers is false")
+    peers.close()
 
 
 _ADVICE = {

@@ -1,4 +1,4 @@
-"""A small REST client for Orthanc: keep-alive, never compressed, no value in any error.
+"""A small REST client for Orthanc on http.client: keep-alive, never compressed, no value in any error.
 
 Orthanc gzips what it sends to whoever accepts it, which costs more than storing the instance; so identity is asked for,
 always. Its HTTP server closes a connection that was idle for a second, so an older one is not used again.
@@ -10,17 +10,19 @@ import hashlib
 import json
 import os
 import re
+import select
+import socket
 import ssl
 import tempfile
 import threading
 import time
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
-
-from orthanc_deid.orthanc.wire import Wire
 
 IDLE_SECONDS = 0.7
 """A connection that was idle for longer is not used again (Orthanc closes it after 1 s)."""
@@ -28,7 +30,8 @@ MAX_IDLE = 16
 """Connections kept open between requests."""
 CHUNK = 1 << 20
 """Bytes of a large file that are read at a time."""
-_TARGET = re.compile("[!-~]+")
+CONNECT_SECONDS = 20.0
+"""A server to which no connection comes about within that time is down."""
 _PLAIN = re.compile("[0-9A-Za-z-]*")
 READ_TRIES = 3
 """How often a read (GET, or a POST that only asks) is sent before the server counts as unavailable."""
@@ -49,12 +52,14 @@ class NotFound(OrthancError):
 class Unavailable(OrthancError):
     """Nobody answers, the answer broke off, or the server says that it cannot now (502, 503, 504): worth another try.
 
-    `left` says whether any byte of a request's body may have reached the server.
+    `left` says whether any byte of a request's body may have reached the server, `untrusted` that it could not show a
+    certificate that is trusted here.
     """
 
-    def __init__(self, what: str, status: int = 0, left: bool = True) -> None:
+    def __init__(self, what: str, status: int = 0, left: bool = True, untrusted: bool = False) -> None:
         super().__init__(what, status)
         self.left = left
+        self.untrusted = untrusted
 
 
 class Failed(OrthancError):
@@ -86,25 +91,25 @@ class Fetched:
     md5: str
 
 
-def _receive(wire: Wire, fields: dict[str, str], spool: Path, memory: int) -> Fetched | None:
-    """Read a body; None when it is not what was announced. Raises OSError where it breaks off."""
-    announced = int(fields.get("content-length", -1))
-    packed = fields.get("content-encoding") == "gzip"
+def _receive(response: HTTPResponse, spool: Path, memory: int) -> Fetched | None:
+    """Read a body; None when it is not what was announced. Raises OSError or HTTPException where it breaks off."""
+    announced = -1 if response.length is None else response.length
+    packed = response.getheader("Content-Encoding") == "gzip"
     if 0 <= announced <= memory and not packed:
-        data = wire.read_all()
+        data = response.read()
         return Fetched(data, None, md5_hex(data)) if len(data) == announced else None
     inflater = zlib.decompressobj(31) if packed else None
     hasher = hashlib.md5(usedforsecurity=False)
     size = 0
     file: BinaryIO = tempfile.TemporaryFile(dir=spool)  # noqa: SIM115 - the caller closes it
     try:
-        while part := wire.read(CHUNK):
+        while part := response.read(CHUNK):
             size += len(part)
             part = inflater.decompress(part) if inflater else part
             hasher.update(part)
             file.write(part)
         file.flush()
-        if (inflater is None and announced not in (-1, size)) or (inflater and not inflater.eof):
+        if announced not in (-1, size) or (inflater and not inflater.eof):
             file.close()
             return None
     except BaseException:
@@ -141,29 +146,44 @@ def _tls(ca: str | Path | None) -> ssl.SSLContext:
     return context
 
 
+def _over(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
+    """Return both, theirs in the place of ours of the same name."""
+    names = {name.lower() for name in theirs}
+    return {**{name: value for name, value in ours.items() if name.lower() not in names}, **theirs}
+
+
 class OrthancClient:
     """Speaks to one Orthanc. Threads may share it: each request takes a connection of its own."""
 
     def __init__(
-        self, url: str, authorization: str | None = None, ca: str | Path | None = None, timeout: float = 60.0
+        self,
+        url: str,
+        authorization: str | None = None,
+        ca: str | Path | None = None,
+        timeout: float = 60.0,
+        *,
+        tls: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
+        """`timeout` is how long the server may be silent; `tls` judges its certificate instead of `ca`, and `headers`
+        go with each request. Raises ValueError for what no request can hold."""
         self.address = (url, authorization, str(ca) if ca else None)
         """How to reach the same server from another process; holds a secret."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("the address of Orthanc must begin with http:// or https://")
-        self._tls = _tls(ca) if parts.scheme == "https" else None
+        self._tls = (tls or _tls(ca)) if parts.scheme == "https" else None
         self._host, self._port = parts.hostname, parts.port or (443 if self._tls else 80)
         self._prefix = parts.path.rstrip("/")
-        common = {"Host": parts.netloc.rpartition("@")[2]}
+        self._headers = {"Host": parts.netloc.rpartition("@")[2]}
         if authorization:
-            common["Authorization"] = authorization
-        if any("\r" in value or "\n" in value for value in common.values()):
-            raise ValueError("the address or the credentials of Orthanc hold a line break")
-        self._common = "".join(f"{name}: {value}\r\n" for name, value in common.items())
-        self._timeout = timeout
+            self._headers["Authorization"] = authorization
+        self._headers = _over(self._headers, headers or {})
+        if any("\r" in text or "\n" in text for pair in self._headers.items() for text in pair):
+            raise ValueError("the address, the credentials or a header hold a line break")
+        self.timeout = timeout
         self._lock = threading.Lock()
-        self._idle: list[tuple[Wire, float]] = []
+        self._idle: list[tuple[HTTPConnection, float]] = []
         self.answers = 0
         """Requests that were answered."""
         self.seconds = 0.0
@@ -173,44 +193,55 @@ class OrthancClient:
         """Close the idle connections; the client may be used again."""
         with self._lock:
             idle, self._idle = self._idle, []
-        for wire, _ in idle:
-            wire.close()
+        for connection, _ in idle:
+            connection.close()
 
     # Connections
 
-    def _take(self, timeout: float) -> Wire:
+    def _take(self, timeout: float) -> HTTPConnection:
         """Return an open connection that is younger than the server's patience, or a new one, not yet connected."""
         while True:
             with self._lock:
-                wire, since = self._idle.pop() if self._idle else (None, 0.0)
-            if wire is None:
-                wire = Wire(self._host, self._port, self._tls, timeout)
-                wire.taken = time.monotonic()
-                return wire
-            if time.monotonic() - since < IDLE_SECONDS and wire.quiet():
-                wire.patience(timeout)
-                wire.taken = time.monotonic()
-                return wire
-            wire.close()
+                connection, since = self._idle.pop() if self._idle else (None, 0.0)
+            if connection is None:
+                break
+            sock = connection.sock
+            # An idle connection that can be read is one that the server has closed.
+            if sock is not None and time.monotonic() - since < IDLE_SECONDS and not select.select([sock], [], [], 0)[0]:
+                sock.settimeout(timeout)
+                return connection
+            connection.close()
+        patience = min(timeout, CONNECT_SECONDS)
+        if self._tls is None:
+            return HTTPConnection(self._host, self._port, timeout=patience)
+        return HTTPSConnection(self._host, self._port, timeout=patience, context=self._tls)
 
-    def _done(self, wire: Wire) -> None:
+    def _done(self, connection: HTTPConnection, response: HTTPResponse, began: float) -> None:
         """Keep a connection whose answer has been read, if it can be used again."""
         now = time.monotonic()
         with self._lock:
             self.answers += 1
-            self.seconds += now - wire.taken
-            if wire.keep and len(self._idle) < MAX_IDLE:
-                self._idle.append((wire, now))
+            self.seconds += now - began
+            if not response.will_close and len(self._idle) < MAX_IDLE:
+                self._idle.append((connection, now))
                 return
-        wire.close()
+        connection.close()
 
-    def _head(self, method: str, path: str, encoding: str = "identity", more: str = "") -> bytes:
-        target = self._prefix + path
-        if not _TARGET.fullmatch(target):
-            raise ValueError("a path with characters that no request can hold")
-        return f"{method} {target} HTTP/1.1\r\n{self._common}Accept-Encoding: {encoding}\r\n{more}\r\n".encode(
-            "latin-1"
-        )
+    def _open(self, connection: HTTPConnection, patience: float) -> None:
+        """Connect, where that is not done yet."""
+        before: socket.socket | None = connection.sock
+        if before is None:
+            connection.connect()
+            connection.sock.settimeout(patience)
+
+    def _head(
+        self, connection: HTTPConnection, method: str, path: str, more: Mapping[str, str], encoding: str = "identity"
+    ) -> None:
+        """Begin a request: its line and its headers; those that the server's settings name stand before our own."""
+        connection.putrequest(method, self._prefix + path, skip_host=True, skip_accept_encoding=True)
+        for name, value in _over(more, self._headers).items():
+            connection.putheader(name, value)
+        connection.putheader("Accept-Encoding", encoding)
 
     # Requests
 
@@ -231,26 +262,42 @@ class OrthancClient:
         about.
         """
         size = os.fstat(file.fileno()).st_size if file else len(body or b"")
-        more = f"Content-Type: {content_type}\r\n" if file or body is not None else ""
+        more = {"Content-Type": content_type} if file or body is not None else {}
         if file or body is not None or method in ("POST", "PUT"):
-            more += f"Content-Length: {size}\r\n"
-        head = self._head(method, path, more=more)
-        wire = self._take(timeout or self._timeout)
-        connected = wire.connected
+            more["Content-Length"] = str(size)
+        patience = timeout or self.timeout
+        connection, began = self._take(patience), time.monotonic()
+        connected = connection.sock is not None
         try:
-            if not connected:
-                wire.connect()
-                connected = True
-            wire.send(head, body, file, size)
-            answer = Answer(*wire.answer(method), wire.read_all())
-        except OSError:
-            wire.close()
-            raise Unavailable(f"{method} {route(path)}: no answer", left=connected) from None
+            self._open(connection, patience)
+            connected = True
+            self._head(connection, method, path, more)
+            response = self._sent(connection, body, file, size)
+            answer = Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        except (OSError, HTTPException) as error:
+            connection.close()
+            untrusted = not connected and isinstance(error, ssl.SSLCertVerificationError)
+            raise Unavailable(f"{method} {route(path)}: no answer", left=connected, untrusted=untrusted) from None
         except BaseException:
-            wire.close()
+            connection.close()
             raise
-        self._done(wire)
+        self._done(connection, response, began)
         return answer
+
+    @staticmethod
+    def _sent(connection: HTTPConnection, body: bytes | None, file: BinaryIO | None, size: int) -> HTTPResponse:
+        """Send head and body and return the answer, its body not yet read."""
+        try:
+            connection.endheaders(body)
+            if file is not None and size:
+                file.seek(0)
+                connection.sock.sendfile(file, 0, size)
+        except (BrokenPipeError, ConnectionResetError):
+            # A server that does not want the body may have said why before it hung up.
+            response = connection.getresponse()
+            response.will_close = True
+            return response
+        return connection.getresponse()
 
     def ask(self, method: str, path: str, body: bytes | None = None, *, timeout: float | None = None) -> Answer:
         """Send a request that changes nothing, again where no answer comes, and return its successful answer.
@@ -311,36 +358,30 @@ class OrthancClient:
         sends no body otherwise. Raises NotFound, Failed, Unavailable.
         """
         path = f"/instances/{_segment(instance)}/file"
+        patience = max(self.timeout, 300.0)
         for encoding in ("identity", "identity", "gzip"):
-            head = self._head("GET", path, encoding)
-            wire = self._take(max(self._timeout, 300.0))
+            connection, began = self._take(patience), time.monotonic()
             try:
-                if not wire.connected:
-                    wire.connect()
-                wire.send(head)
-                status, fields = wire.answer("GET")
-                if status >= 300:
-                    self._checked("GET", path, Answer(status, fields, wire.read_all()))
-                fetched = _receive(wire, fields, spool, memory)
-            except (OSError, zlib.error):
-                wire.close()
+                self._open(connection, patience)
+                self._head(connection, "GET", path, {}, encoding)
+                response = self._sent(connection, None, None, 0)
+                if response.status >= 300:
+                    self._checked("GET", path, Answer(response.status, {}, response.read()))
+                fetched = _receive(response, spool, memory)
+            except (OSError, HTTPException, zlib.error):
+                connection.close()
                 continue
             except BaseException:
-                wire.close()
+                connection.close()
                 raise
             if fetched is None:
-                wire.close()
+                connection.close()
             else:
-                self._done(wire)
+                self._done(connection, response, began)
                 return fetched
         raise Unavailable(f"GET {route(path)}: the bytes are not what the server announced")
 
     def metadata(self, instance: str) -> dict[str, str]:
         """Return the metadata of an instance: RemoteAET, CalledAET, Origin, IndexInSeries, … Raises NotFound."""
         answer: dict[str, str] = self.get_json(f"/instances/{_segment(instance)}/metadata", {"expand": True})
-        return answer
-
-    def peers(self) -> list[str]:
-        """Return the names of the configured peers."""
-        answer: list[str] = self.get_json("/peers")
         return answer

@@ -1,5 +1,4 @@
-"""Sends finished files: to a peer through the administrator's own settings, and back into Orthanc as a research
-copy."""
+"""What a receiver may say to a finished file, and the way back into our own Orthanc, as a research copy."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from orthanc_deid.orthanc.client import Answer, Failed, NotFound, OrthancClient, OrthancError, Unavailable, _segment
+from orthanc_deid.orthanc.client import Answer, Failed, OrthancClient, OrthancError, Unavailable
 
 TRANSFER_SECONDS = 3600.0
 """How long a whole transfer may take: a large file on a slow line; the peer's own Timeout setting usually ends
@@ -42,12 +41,22 @@ class Reply(Enum):
     REFUSED = "refused"
     """It lives, and does not take this instance."""
     DOWN = "down"
-    """It does not answer (or not to us): every instance for it waits."""
+    """It does not answer: every instance for it waits."""
+    UNAUTHORIZED = "unauthorized"
+    """It answers and does not let us in (user, password, rights): every instance for it waits."""
+    UNTRUSTED = "untrusted"
+    """It shows no certificate that is trusted here: every instance for it waits, and nothing has left."""
     LOCAL_DOWN = "local-down"
     """Our own Orthanc does not answer; nothing has left."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether this is about the destination and not about the instance."""
+        return self in (Reply.DOWN, Reply.UNAUTHORIZED, Reply.UNTRUSTED, Reply.NO_ROOM, Reply.LOCAL_DOWN)
 
-def _status(answer: Answer) -> str | None:
+
+def status_of(answer: Answer) -> str | None:
+    """Return the Status of what Orthanc answers to an upload of one instance."""
     try:
         body: Any = answer.json()
     except Failed:
@@ -56,46 +65,6 @@ def _status(answer: Answer) -> str | None:
         body = body[0] if len(body) == 1 else None
     status = body.get("Status") if isinstance(body, dict) else None
     return status if isinstance(status, str) else None
-
-
-def alive(client: OrthancClient, peer: str) -> bool:
-    """Ask a peer for /system through our Orthanc: whether it answers, with the credentials that are configured for
-    it."""
-    try:
-        client.ask("GET", f"/peers/{_segment(peer)}/system", timeout=15.0)
-    except Failed:
-        return False
-    return True
-
-
-def to_peer(client: OrthancClient, peer: str, path: Path) -> tuple[Reply, bool]:
-    """Send one file with store-straight and return what the peer said, and whether any byte may have reached it.
-
-    Only Success and AlreadyStored count: a peer that answers FilteredOut has kept nothing. Orthanc answers the same 500
-    for a peer that refuses, a wrong password and a dead peer, so a living peer is told apart by asking it for /system.
-    """
-    try:
-        with path.open("rb") as file:
-            answer = client.send(
-                "POST",
-                f"/peers/{_segment(peer)}/store-straight",
-                file=file,
-                content_type="application/dicom",
-                timeout=TRANSFER_SECONDS,
-            )
-    except Unavailable as problem:
-        return Reply.LOCAL_DOWN, problem.left
-    status = _status(answer) if answer.status == 200 else None
-    if status == "Success":
-        return Reply.STORED, True
-    if status == "AlreadyStored":
-        return Reply.ALREADY, True
-    if answer.status == 200:
-        return Reply.REFUSED, False
-    try:
-        return (Reply.REFUSED if alive(client, peer) else Reply.DOWN), True
-    except (NotFound, OrthancError):
-        return Reply.DOWN, True
 
 
 def store_copy(client: OrthancClient, path: Path, orthanc_id: str, digest: str) -> Reply:
@@ -109,7 +78,7 @@ def store_copy(client: OrthancClient, path: Path, orthanc_id: str, digest: str) 
                 answer = client.send(
                     "POST", "/instances", file=file, content_type="application/dicom", timeout=TRANSFER_SECONDS
                 )
-            status = _status(answer) if answer.status == 200 else None
+            status = status_of(answer) if answer.status == 200 else None
             if status not in ("Success", "AlreadyStored"):
                 return Reply.LOCAL_DOWN if answer.status in (502, 503, 504) else Reply.REFUSED
             if answer.json().get("ID") != orthanc_id:

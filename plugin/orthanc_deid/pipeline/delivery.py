@@ -33,8 +33,6 @@ REFUSED_PAUSE = (2.0, 60.0)
 """First and longest wait between two offers."""
 DOWN_PAUSE = (1.0, 300.0)
 """First and longest wait while a destination is down."""
-WAITS = frozenset({Reply.DOWN, Reply.LOCAL_DOWN, Reply.NO_ROOM})
-"""Replies that say nothing of the instance: everything for the destination waits."""
 FINAL = frozenset({Reply.UNDECODABLE, Reply.VALUE_LEFT})
 """Refusals of our own: offered again, the same bytes come to the same end."""
 
@@ -180,7 +178,7 @@ class DeliveryTasks:
 
     def _judge(self, destination: Destination, one: ToSend, reply: Reply, left: bool) -> Sent:
         now = self._shared.clock()
-        if reply in WAITS:
+        if reply.waits:
             until = self._is_down(destination, now, "down" if reply is Reply.LOCAL_DOWN else reply.value)
             return Sent(one.id, "pending", reply.value, until, left=left)
         self._is_up(destination)
@@ -218,7 +216,7 @@ class DeliveryTasks:
         with destination.lock:
             destination.pause = destination.down_until = 0.0
         if self._shared.troubles.clear(destination.name):
-            log.info("a destination answers again", destination=destination.name)
+            log.info("a destination takes instances again", destination=destination.name)
 
 
 class _Flight:

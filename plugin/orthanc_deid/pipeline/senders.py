@@ -30,7 +30,7 @@ def _make(shared: Shared, destination: str) -> Sender:
         return CopySender(shared.orthanc, shared.stored_here)
     kind, _, name = destination.partition(":")
     if kind == "peer":
-        return PeerSender(shared.orthanc, name)
+        return PeerSender(shared.peers, name)
     options = options_of(shared, destination)
     try:
         if options and kind == "folder":

@@ -23,6 +23,7 @@ from orthanc_deid.errors import SetupError
 from orthanc_deid.identity.keys import MasterKey, ProjectKeys
 from orthanc_deid.metrics import render
 from orthanc_deid.orthanc.client import NotFound, OrthancClient, OrthancError, Unavailable
+from orthanc_deid.orthanc.peers import Peers
 from orthanc_deid.orthanc.settings import Receivers
 from orthanc_deid.pipeline.commitment import Committer
 from orthanc_deid.pipeline.delivery import DeliveryTasks
@@ -62,6 +63,7 @@ class Service:
         self,
         config: Config,
         orthanc: OrthancClient,
+        peers: Peers,
         store: Store,
         master: MasterKey,
         receivers: Receivers | None = None,
@@ -87,6 +89,7 @@ class Service:
         if self._membership is not None:
             self._shared.clock, self._shared.held = self._membership.clock, self._membership.held
             self._shared.leads.clear()
+        self._shared.peers = peers
         self._recorder = Recorder(self._shared)
         self._pool = Pool(config.workers, self._setup(), self._known)
         self._intake = Intake(self._shared)
@@ -151,6 +154,7 @@ class Service:
         if self._membership is not None:
             self._membership.stop(left(1.0))
         self.orthanc.close()
+        self._shared.peers.close()
         if self._lock is not None:
             self._lock.close()
         log.info("the service has stopped")

@@ -13,6 +13,7 @@ from orthanc_deid.config import Config, Project
 from orthanc_deid.identity.keys import ProjectKeys
 from orthanc_deid.identity.vault import Vault
 from orthanc_deid.orthanc.client import OrthancClient
+from orthanc_deid.orthanc.peers import Peers
 from orthanc_deid.orthanc.settings import Receivers
 from orthanc_deid.pipeline.clock import Clock
 from orthanc_deid.pipeline.outbox import Outbox
@@ -88,6 +89,7 @@ class Shared:
     stored_here: dict[str, None] = field(default_factory=dict)
     """Orthanc ids of research copies that this run has stored and not yet seen in the change log."""
     tasks: Tasks = field(init=False)
+    peers: Peers = field(init=False)
     vaults: dict[str, Vault] = field(init=False)
 
     def __post_init__(self) -> None:

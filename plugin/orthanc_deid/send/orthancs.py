@@ -6,30 +6,28 @@ import threading
 from pathlib import Path
 
 from orthanc_deid.orthanc import push
-from orthanc_deid.orthanc.client import Failed, NotFound, OrthancClient, OrthancError
+from orthanc_deid.orthanc.client import Failed, OrthancClient, OrthancError
+from orthanc_deid.orthanc.peers import Peers
 from orthanc_deid.send.base import Reply, ToSend
 
 
 class PeerSender:
     """Sends to a peer of OrthancPeers."""
 
-    def __init__(self, orthanc: OrthancClient, name: str) -> None:
-        self._orthanc = orthanc
+    def __init__(self, peers: Peers, name: str) -> None:
+        self._peers = peers
         self._name = name
 
     def send(self, path: Path, one: ToSend) -> tuple[Reply, bool]:
         """Send one file."""
-        return push.to_peer(self._orthanc, self._name, path)
+        return self._peers.to_peer(self._name, path)
 
     def alive(self) -> bool:
         """Whether the peer answers, with the credentials that are configured for it."""
-        try:
-            return push.alive(self._orthanc, self._name)
-        except (NotFound, OrthancError):
-            return False
+        return self._peers.probe(self._name) is None
 
     def close(self) -> None:
-        """The connections are the client's."""
+        """The connections are those of all peers."""
 
 
 class CopySender:

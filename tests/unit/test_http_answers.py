@@ -1,0 +1,98 @@
+"""The client reads every form that an answer may have, and takes nothing for one that is none or not whole."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from orthanc_deid.orthanc.client import OrthancClient, Unavailable
+
+
+class Server:
+    """Answers each connection with ready bytes, and says how many there were."""
+
+    def __init__(self) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.answer = b""
+        self.connections = 0
+        self.client = OrthancClient(f"http://127.0.0.1:{self.socket.getsockname()[1]}", timeout=10.0)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            self.connections += 1
+            with connection:
+                if connection.recv(1 << 16):
+                    connection.sendall(self.answer)
+
+    def close(self) -> None:
+        """End it."""
+        self.client.close()
+        self.socket.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        ("HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", 200, b"hello"),
+        ("HTTP/1.1 200\ncontent-length:5\nConnection: close\n\nhello", 200, b"hello"),
+        ("HTTP/1.0 200 OK\nContent-Length: 5\n\nhello", 200, b"hello"),
+        ("HTTP/1.1 200 OK\n\nall there is", 200, b"all there is"),
+        ("HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nhel\n2;x=y\nlo\n0\nTrailer: 1\n\n", 200, b"hello"),
+        ("HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n0\n\n", 200, b""),
+        ("HTTP/1.1 100 Continue\n\nHTTP/1.1 200 OK\nContent-Length: 2\n\nok", 200, b"ok"),
+        ("HTTP/1.1 204 No Content\n\n", 204, b""),
+    ],
+)
+def test_bodies(server: Server, answer: str, status: int, body: bytes) -> None:
+    server.answer = answer.replace("\n", "\r\n").encode()
+    found = server.client.send("POST", "/", b"x")
+    assert (found.status, found.body) == (status, body)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nhel\r\n0\r\n\r\n",
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nY: " + b"y" * (1 << 17) + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X%d: 1\r\n" % n for n in range(200)) + b"\r\n",
+        b"\x00\xff" * 500,
+    ],
+)
+def test_what_is_no_answer_or_not_a_whole_one_is_none(server: Server, answer: bytes) -> None:
+    server.answer = answer
+    with pytest.raises(Unavailable) as caught:
+        server.client.send("POST", "/", b"x")
+    assert caught.value.left
+
+
+def test_a_connection_that_the_server_has_closed_is_not_used_again(server: Server) -> None:
+    server.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    for _ in range(3):
+        assert server.client.send("POST", "/", b"x").status == 200
+    assert server.connections == 3
+
+
+@pytest.mark.parametrize("header", [{"Token": "a\r\nHost: b"}, {"To\nken": "a"}])
+def test_what_would_make_another_request_of_it_is_refused(header: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="line break"):
+        OrthancClient("http://127.0.0.1:1", headers=header)
