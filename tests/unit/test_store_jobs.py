@@ -115,10 +115,10 @@ def test_a_job_that_succeeded_forgets_what_was_confirmed_and_keeps_its_count(con
     ledger.release_rows(conn, [row.id for row in rows], [], 103.0)
     job_items.fold(conn, JOB, 100)
     job_items.note_fetched(conn, JOB, [rows[1].id])
-    assert [row.id for row in job_items.fetched(conn, JOB, 10)] == [rows[1].id]
+    assert [row.id for row in job_items.fetched(conn, JOB, 0, 10)] == [rows[1].id]
     assert job_items.tidy(conn, JOB, 100) == 1, "what was fetched is still to be deleted"
     job_items.keep_originals(conn, JOB, [rows[1].id])
-    assert job_items.fetched(conn, JOB, 10) == []
+    assert job_items.fetched(conn, JOB, 0, 10) == []
     assert job_items.tidy(conn, JOB, 100) == 1 and job_items.tidy(conn, JOB, 100) == 0
     assert job_items.outcomes(conn, JOB) == ({"confirmed": 2, "quarantined": 1}, {"error": 1})
 
