@@ -91,6 +91,7 @@ def remove_dead_folders() -> None:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if (folder / "s").is_socket():
                     (folder / "s").unlink()
+                (folder / "why").unlink(missing_ok=True)
                 folder.rmdir()
             finally:
                 os.close(held)
@@ -139,6 +140,7 @@ class Service:
         self._folder: Path | None = None
         self._threads: list[threading.Thread] = []
         self.restarts = 0
+        self._why = ""
         self.detail = "Orthanc is starting"
 
     def _command(self, command: str) -> list[str]:
@@ -204,7 +206,8 @@ class Service:
             began = time.monotonic()
             try:
                 code = self._run()
-                self.detail = f"the service ended ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
+                how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+                self.detail = f"the service ended ({how}){self._why and ': '}{self._why}"
             except OSError as error:
                 self.detail = f"the service cannot be started ({error.strerror})"
             if self._stopping.is_set():
@@ -227,6 +230,7 @@ class Service:
             self._command("serve"), stdin=subprocess.PIPE, env=self._environment, start_new_session=True
         )
         self._process = process
+        self._why = ""
         self.detail = "the service does not answer yet"
         try:
             assert process.stdin is not None
@@ -236,7 +240,10 @@ class Service:
                 process.stdin.flush()
             if self._stopping.is_set():
                 process.terminate()
-            return process.wait()
+            code = process.wait()
+            with contextlib.suppress(OSError):
+                self._why = (folder / "why").read_text(encoding="utf-8", errors="replace")[:1000]
+            return code
         finally:
             self._process = None
             self._sweep(process)

@@ -42,6 +42,7 @@ KINDS = {
 }
 """What is killed, and how often of 22 times."""
 END_SECONDS = 900.0
+VICTIM_SECONDS = 180.0
 
 
 @dataclass
@@ -230,10 +231,12 @@ def run(folder: Path, kills: int, instances: int, seed: int) -> bool:
                     0.01,
                 )  # type: ignore[misc]
                 time.sleep(pause)
-                deadline = time.monotonic() + 60
+                deadline = time.monotonic() + VICTIM_SECONDS
                 while not killer.kill(kind):
                     if time.monotonic() > deadline:
-                        raise PartFailed(f"no {kind} to kill within a minute")
+                        raise PartFailed(
+                            f"no {kind} to kill for {VICTIM_SECONDS:.0f} s: {clinical.health()}\n{clinical.tail(40)}"
+                        )
                     time.sleep(0.01)
                 if (number + 1) % 20 == 0:
                     so_far = f"{counts.acknowledged} acknowledged, {feed.finished} done"

@@ -42,20 +42,21 @@ def states(clinical: Orthanc) -> dict[str, int]:
 
 
 def family(pid: int) -> list[int]:
-    """The children and grandchildren of a process: of a service its fork server, and the workers."""
-    parents: dict[int, int] = {}
+    """The processes of a service beside itself: its fork server and the workers, all in its process group."""
+    found = []
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
+        if folder.name.isdigit() and int(folder.name) != pid:
             try:
-                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                group = int((folder / "stat").read_text().rpartition(")")[2].split()[2])
             except (FileNotFoundError, ProcessLookupError):
                 continue
-    children = [one for one, parent in parents.items() if parent == pid]
-    return children + [one for one, parent in parents.items() if parent in children]
+            if group == pid:
+                found.append(int(folder.name))
+    return found
 
 
 def workers(pid: int) -> list[int]:
-    """The worker processes of a service: children of its fork server."""
+    """The worker processes of a service: children of its fork server, which may be dead."""
     return [one for one in family(pid) if _field(one, "PPid") not in (pid, 0)]
 
 

@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
 from orthanc_deid import logs, startup
 from orthanc_deid.api.app import create_app
 from orthanc_deid.config import Config
-from orthanc_deid.errors import SetupError
+from orthanc_deid.errors import SetupError, StoreError
 from orthanc_deid.identity.keys import MasterKey
 from orthanc_deid.orthanc.client import OrthancClient
 from orthanc_deid.orthanc.peers import Peers
 from orthanc_deid.orthanc.settings import Receivers
-from orthanc_deid.pipeline.service import Service
+from orthanc_deid.pipeline.service import TASKS_FILE, Service
 from orthanc_deid.store import Store, subjects
 
 STOP_SECONDS = 4.0
@@ -58,11 +59,15 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, lambda _number, _frame: stop.set())
     if begun.from_plugin:
         threading.Thread(target=_wait_for_the_end_of_stdin, args=[stop], daemon=True).start()
-    config = begun.configure()
-    listen = None if begun.from_plugin else config.listen
-    token = _token(config.service_token_file) if listen is not None else begun.secret
-    service = build(config, begun)
-    socket = _socket(begun, config)
+    try:
+        config = begun.configure()
+        listen = None if begun.from_plugin else config.listen
+        token = _token(config.service_token_file) if listen is not None else begun.secret
+        service = build(config, begun)
+        socket = _socket(begun, config)
+    except SetupError as error:
+        _tell(begun, error)
+        raise
     where: dict[str, Any] = {"uds": str(socket)}
     if listen is not None:
         where = {"host": listen.host, "port": listen.port}
@@ -80,7 +85,15 @@ def run(args: argparse.Namespace) -> int:
         )
     )
     api = threading.Thread(target=server.run, name="api", daemon=True)
-    service.start()
+    try:
+        service.start()
+    except SetupError as error:
+        _tell(begun, error)
+        raise
+    except SQLAlchemyError as error:
+        damaged = StoreError(f"the database cannot be used ({type(error).__name__}): see what doctor says of it")
+        _tell(begun, damaged)
+        raise damaged from None
     try:
         api.start()
         failed = _serve(server, api, stop, lambda: service.lost)
@@ -107,6 +120,7 @@ def build(config: Config, begun: startup.Startup) -> Service:
     pseudonym.
     """
     config.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_a_lost_database(config)
     store = Store.open(config.database, password_file=config.database_password_file)
     with store.read() as conn:
         first = not subjects.exist(conn)
@@ -115,6 +129,23 @@ def build(config: Config, begun: startup.Startup) -> Service:
     orthanc = OrthancClient(begun.url, begun.authorization, begun.ca)
     peers = Peers(begun.peers, begun.orthanc, orthanc)
     return Service(config, orthanc, peers, store, master, receivers)
+
+
+def _tell(begun: startup.Startup, error: SetupError) -> None:
+    """Leave word for the plugin of why the service does not start, beside where its socket would be."""
+    if begun.socket is not None:
+        (begun.socket.parent / "why").write_text(str(error), encoding="utf-8")
+
+
+def _refuse_a_lost_database(config: Config) -> None:
+    """An empty ledger instead of a lost one would send everything again, and call all of it a conflict."""
+    tasks = config.data_directory / TASKS_FILE
+    if not isinstance(config.database, Path) or config.database.exists() or not tasks.exists():
+        return
+    raise StoreError(
+        f"the database {config.database} is gone, but {tasks.name} beside it shows that there was one: restore it from "
+        f"the backup; to begin a new ledger on purpose, remove {tasks.name}"
+    )
 
 
 def _socket(begun: startup.Startup, config: Config) -> Path:

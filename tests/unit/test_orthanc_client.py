@@ -191,3 +191,27 @@ def test_routes_in_messages_have_no_ids() -> None:
 def test_only_http_addresses() -> None:
     with pytest.raises(ValueError, match="http"):
         OrthancClient("ftp://x")
+
+
+def test_what_cannot_be_sent_plain_is_asked_for_once_and_given_time_to_be_packed(
+    server: Server, client: OrthancClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PLAIN", len(BODY) - 1)
+    monkeypatch.setattr(module, "SLOWEST_PACKING", len(BODY) / 1000)
+    waits: list[float] = []
+    take = client._take
+    monkeypatch.setattr(client, "_take", lambda timeout: waits.append(timeout) or take(timeout))
+    fetched = client.fetch("huge", tmp_path, 10)
+    assert fetched.file is not None
+    fetched.file.close()
+    assert fetched.md5 == hashlib.md5(BODY).hexdigest()
+    assert [request[2]["Accept-Encoding"] for request in server.requests] == ["identity", "gzip"]
+    assert waits == [300.0, 1000.0]
+
+
+def test_a_spool_that_cannot_be_written_is_not_blamed_on_the_server(
+    server: Server, client: OrthancClient, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        client.fetch("huge", tmp_path / "missing", 10)
+    assert len(server.requests) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from orthanc_deid.core.values import Known
 from orthanc_deid.identity.vault import Vault
+from orthanc_deid.pipeline import pool as pool_module
 from orthanc_deid.pipeline.pool import Pool, Queue, Work
 from orthanc_deid.pipeline.worker import Chunk, Done, Item, Knowledge, Setup
 from orthanc_deid.store.rows import BACKFILL, FRESH
@@ -149,6 +151,27 @@ def test_a_worker_is_told_what_is_known_of_a_subject(start: Callable[[int], Harn
     harness.submit("ask")
     (answer,) = harness.take(1)
     assert isinstance(answer, Done) and answer.findings and answer.findings["known"] == (4, [b"p", b"subject"])
+
+
+def test_a_worker_that_was_stopped_is_killed_and_its_item_blamed(
+    start: Callable[[int], Harness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(pool_module, "STOPPED_SECONDS", 0.3)
+    harness = start(1)
+    harness.submit("hang", "a")
+    deadline = time.monotonic() + 20
+    while not harness.pool.busy and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (pid,) = harness.pool.pids()
+    time.sleep(0.6)  # silent for longer than that, but running
+    assert harness.answers.empty()
+    os.kill(pid, signal.SIGSTOP)
+    answers = harness.take(2)
+    assert [answer.instance for answer in answers if isinstance(answer, Item)] == ["hang"]
+    assert [answer.row for answer in answers if isinstance(answer, Done)] == [1]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_stop_ends_a_worker_that_hangs(start: Callable[[int], Harness]) -> None:

@@ -6,6 +6,7 @@ always. Its HTTP server closes a connection that was idle for a second, so an ol
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -33,6 +34,12 @@ CHUNK = 1 << 20
 CONNECT_SECONDS = 20.0
 """A server to which no connection comes about within that time is down."""
 _PLAIN = re.compile("[0-9A-Za-z-]*")
+MOST_PLAIN = (1 << 31) - 1
+"""Bytes that Orthanc 1.10 can send as they are."""
+SLOWEST_PACKING = 2_000_000
+"""Bytes a second that Orthanc compresses at least."""
+OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ENOTDIR})
+"""Errors that no connection has."""
 READ_TRIES = 3
 """How often a read (GET, or a POST that only asks) is sent before the server counts as unavailable."""
 
@@ -355,11 +362,15 @@ class OrthancClient:
         `spool`.
 
         A short answer is asked for again, at last compressed: above 2 GB Orthanc 1.10 announces the right length and
-        sends no body otherwise. Raises NotFound, Failed, Unavailable.
+        sends no body otherwise. Raises NotFound, Failed, Unavailable; OSError where `spool` cannot be written.
         """
         path = f"/instances/{_segment(instance)}/file"
-        patience = max(self.timeout, 300.0)
+        announced = 0
         for encoding in ("identity", "identity", "gzip"):
+            if encoding == "identity" and announced > MOST_PLAIN:
+                continue  # the same again, for which Orthanc reads gigabytes
+            # Orthanc compresses the whole before it sends the first byte.
+            patience = max(self.timeout, 300.0, announced / SLOWEST_PACKING)
             connection, began = self._take(patience), time.monotonic()
             try:
                 self._open(connection, patience)
@@ -367,9 +378,12 @@ class OrthancClient:
                 response = self._sent(connection, None, None, 0)
                 if response.status >= 300:
                     self._checked("GET", path, Answer(response.status, {}, response.read()))
+                announced = int(response.headers.get("Content-Length", 0))
                 fetched = _receive(response, spool, memory)
-            except (OSError, HTTPException, zlib.error):
+            except (OSError, HTTPException, zlib.error) as error:
                 connection.close()
+                if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+                    raise
                 continue
             except BaseException:
                 connection.close()

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from orthanc_deid import logs
 from orthanc_deid.pipeline import worker
@@ -26,6 +27,10 @@ log = logs.get(__name__)
 
 ITEM_SECONDS = 3600.0
 """A worker that is silent for this long over one item is killed, as if it had crashed."""
+STOPPED_SECONDS = 60.0
+"""So is one that somebody has stopped (SIGSTOP) for so long: it will not go on by itself."""
+LOOK_SECONDS = 5.0
+"""How often a silent worker is looked at."""
 MAX_MEMORY = 400 << 20
 """A process that has ever held more is replaced after its chunk."""
 RESTART_PAUSE = 0.5
@@ -174,7 +179,7 @@ class Pool:
         while (work := self._next()) is not None:
             self.busy += 1
             try:
-                healthy = self._run(pipe, work)
+                healthy = self._run(number, pipe, work)
             finally:
                 self.busy -= 1
             if not healthy:
@@ -218,7 +223,20 @@ class Pool:
         """Hand in again what was not done of a chunk."""
         self.submit(replace(work, chunk=replace(work.chunk, items=tuple(left))))
 
-    def _run(self, pipe: Connection, work: Work) -> bool:
+    def _speaks(self, number: int, pipe: Connection) -> bool:
+        """Wait for the next word of a worker; False when none will come."""
+        deadline = time.monotonic() + ITEM_SECONDS
+        running = time.monotonic()
+        while not pipe.poll(LOOK_SECONDS):
+            now = time.monotonic()
+            if not _is_stopped(self._processes[number].pid):
+                running = now
+            if now > deadline or now - running > STOPPED_SECONDS:
+                log.warning("a worker process hangs", seconds=round(now - deadline + ITEM_SECONDS))
+                return False
+        return True
+
+    def _run(self, number: int, pipe: Connection, work: Work) -> bool:
         """Do one chunk; False when the process died or shall be replaced."""
         left = deque(work.chunk.items)
         asked = False
@@ -229,7 +247,7 @@ class Pool:
             return False
         try:
             while True:
-                if not pipe.poll(ITEM_SECONDS):
+                if not self._speaks(number, pipe):
                     raise EOFError
                 match pipe.recv():
                     case Done() as done:
@@ -259,3 +277,11 @@ class Pool:
                 pipe.close()
             self._halt.wait(RESTART_PAUSE)
             return False
+
+
+def _is_stopped(pid: int | None) -> bool:
+    """Whether a process was stopped by a signal (state T of proc(5))."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    except OSError:
+        return False

@@ -45,6 +45,8 @@ from orthanc_deid.store.rows import BACKFILL
 
 log = logs.get(__name__)
 
+TASKS_FILE = "dbos.sqlite3"
+"""The database of the tasks, beside our own; it is made after that."""
 LOCK_SECONDS = 15.0
 """How long a start waits for the service before it, which may be ending still."""
 DRY_SECONDS = 600.0
@@ -100,7 +102,7 @@ class Service:
         self._tasks = Tasks(
             tasks_engine(config.database, config.database_password_file)
             if isinstance(config.database, str)
-            else config.data_directory / "dbos.sqlite3",
+            else config.data_directory / TASKS_FILE,
             {SERIES: self._series.run, DELIVERY: self._deliveries.run},
             self._shared.stopping,
             lambda: executor(self._shared.here),
@@ -198,7 +200,10 @@ class Service:
 
     @property
     def lost(self) -> bool:
-        """Whether the other services took this one for dead and have its work: it has to end."""
+        """Whether the other services took this one for dead and have its work, or the database is another: it ends."""
+        if self.store.replaced():
+            log.error("another file stands where the database was: the service begins again, with that one")
+            return True
         return self._membership is not None and self._membership.lost.is_set()
 
     def _take_over(self, outboxes: list[str]) -> None:
@@ -315,11 +320,19 @@ class Service:
         """Return how the service does: states, backlog, workers, peers and what does not work; neither ids nor
         values."""
         now = self._shared.clock()
-        with self.store.read() as conn:
-            counts = ledger.counts(conn)
-            living = services.living(conn) if self._membership is not None else []
-            oldest = ledger.oldest_unfinished(conn)
-            sending = deliveries.counts(conn)
+        counts: dict[str, dict[str, int]] = {}
+        sending: dict[str, dict[str, dict[str, int]]] = {}
+        oldest = None
+        living: list[services.ServiceRow] = []
+        try:
+            with self.store.read() as conn:
+                counts = ledger.counts(conn)
+                living = services.living(conn) if self._membership is not None else []
+                oldest = ledger.oldest_unfinished(conn)
+                sending = deliveries.counts(conn)
+            self._shared.troubles.clear("ledger")
+        except (SQLAlchemyError, OSError) as error:  # that it cannot be read is what health is asked for
+            self._shared.troubles.note("ledger", type(error).__name__)
         troubles = self._shared.troubles.show()
         alive = self._pool.alive()
         states: dict[str, int] = {}

@@ -37,12 +37,18 @@ _ALONE = sa.text("SELECT pg_advisory_xact_lock(:n)")
 _TOGETHER = sa.text("SELECT pg_advisory_xact_lock_shared(:n)")
 
 
+class DatabaseGone(sa.exc.SQLAlchemyError):
+    """The database's file is not there, or another one is."""
+
+
 class Store:
     """The service's own tables. Thread-safe; one per process and database."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._sqlite = engine.dialect.name == "sqlite"
+        self._path = Path(engine.url.database) if self._sqlite and engine.url.database else None
+        self._file = _identity(self._path) if self._path else None
         # SQLite lets one writer in at a time, and those that wait poll; threads of one process queue here instead.
         self._writer = threading.Lock()
         self._local = threading.local()
@@ -132,6 +138,10 @@ class Store:
             return
         with self._engine.begin() as connection:
             yield connection
+
+    def replaced(self) -> bool:
+        """Whether another file stands where the database was opened: this one is not written to any more."""
+        return self._path is not None and _identity(self._path) not in (None, self._file)
 
     def close(self) -> None:
         """Close all connections."""
@@ -227,6 +237,20 @@ def _sqlite_engine(url: sa.URL, busy_seconds: float) -> Engine:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     engine = sa.create_engine(url, connect_args={"timeout": busy_seconds, "isolation_level": None})
 
+    mine = _identity(path)
+
+    # A file that was moved away can still be written to, and SQLite would make a new one in its place: what is written
+    # to either is lost with the next start.
+    @sa.event.listens_for(engine, "do_connect")
+    def before_opening(*_: Any) -> None:
+        if _identity(path) != mine:
+            raise DatabaseGone
+
+    @sa.event.listens_for(engine, "checkout")
+    def before_use(*_: Any) -> None:
+        if _identity(path) != mine:
+            raise DatabaseGone
+
     @sa.event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, _record: Any) -> None:
         connection.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
@@ -239,6 +263,15 @@ def _sqlite_engine(url: sa.URL, busy_seconds: float) -> Engine:
         connection.exec_driver_sql(connection.get_execution_options().get("deid_begin", "BEGIN"))
 
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return which file stands at a path, None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _use_wal(connection: sqlite3.Connection, busy_seconds: float) -> None:
