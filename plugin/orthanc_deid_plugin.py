@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import http.client
+import importlib.util
 import json
 import os
 import re
@@ -134,6 +135,8 @@ class Service:
         self._environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONSTARTUP")}
         # The package beside this script is the one that runs; nothing is ever imported from the working directory.
         self._environment |= {"PYTHONPATH": str(HERE), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+        self.gateway: dict[str, Any] | None = None
+        """Settings of gateway mode, as `check` told them; None: it is off."""
         self._stopping = threading.Event()
         self._news = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -171,12 +174,20 @@ class Service:
         except subprocess.TimeoutExpired:
             return [f"Deid.Python: the check of the configuration did not end within {CHECK_SECONDS} s"]
         if done.returncode == 0:
-            return []
+            return self._read_gateway(done.stdout.decode(errors="replace"))
         told = done.stderr.decode(errors="replace").splitlines()
         if done.returncode != EX_CONFIG:
             # A traceback: mostly an interpreter that is too old, or has none of the packages.
             return [f"Deid.Python: {self._python} cannot run the service ({told[-1] if told else done.returncode})"]
         return told
+
+    def _read_gateway(self, told: str) -> list[str]:
+        """Take the settings of gateway mode from what `check` has printed."""
+        lines = [line.removeprefix("gateway: ") for line in told.splitlines() if line.startswith("gateway: ")]
+        self.gateway = json.loads(lines[0]) if lines else None
+        if (self.gateway is None) != (self._setup["Deid"].get("Gateway") is None):
+            return ["Deid.Gateway: plugin and service do not agree on it; install both in the same version"]
+        return []
 
     # Life
 
@@ -292,6 +303,8 @@ class Service:
         """How plugin and service are; answered whether or not the service is there."""
         health: dict[str, Any] = {"Status": "down", "Service": None, "Pid": None, "Restarts": self.restarts}
         health["Version"] = VERSION
+        if GATEWAY is not None:
+            health["Gateway"] = GATEWAY.health()
         process = self._process
         if process is not None:
             health |= {"Status": "starting", "Pid": process.pid}
@@ -438,8 +451,40 @@ def on_change(change: int, level: int, resource: str) -> None:
         SERVICE.nudge()
     elif change == orthanc.ChangeType.ORTHANC_STARTED:
         SERVICE.start()
+        if GATEWAY is not None:
+            GATEWAY.start()
     elif change == orthanc.ChangeType.ORTHANC_STOPPED:
         SERVICE.stop()
+        if GATEWAY is not None:
+            GATEWAY.stop()
+
+
+def begin_gateway() -> Any:
+    """Put gateway mode between the senders and Orthanc's storage. Raises RuntimeError where that is not possible.
+
+    Without the callbacks Orthanc would store originals and say nothing: so then it must not start.
+    """
+    needed = ("RegisterReceivedInstanceCallback", "RegisterIncomingCStoreInstanceFilter", "ReceivedInstanceAction")
+    if missing := [name for name in needed if not hasattr(orthanc, name)]:
+        raise RuntimeError(
+            f"orthanc-deid: Deid.Gateway: this version of Orthanc or its Python plugin has no {missing[0]}"
+        )
+    spec = importlib.util.spec_from_file_location("orthanc_deid_gateway", HERE / "orthanc_deid" / "gateway.py")
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    try:
+        begun = module.Gateway(
+            SERVICE.gateway,
+            orthanc.ReceivedInstanceAction,
+            orthanc.InstanceOrigin,
+            SERVICE.nudge,
+            lambda text: orthanc.LogError(f"orthanc-deid: {text}"),
+        )
+    except OSError as error:
+        raise RuntimeError(f"orthanc-deid: Deid.Gateway.Spool: cannot be used ({error.strerror})") from None
+    orthanc.RegisterReceivedInstanceCallback(begun.received)
+    orthanc.RegisterIncomingCStoreInstanceFilter(begun.by_dicom)
+    return begun
 
 
 def service(configuration: dict[str, Any]) -> Service:
@@ -451,6 +496,7 @@ def service(configuration: dict[str, Any]) -> Service:
 
 SERVICE = service(json.loads(orthanc.GetConfiguration()))
 SERVICE.check()
+GATEWAY = None if SERVICE.gateway is None else begin_gateway()
 orthanc.RegisterOnChangeCallback(on_change)
 orthanc.RegisterRestCallback("/deid/health", on_health)
 orthanc.RegisterRestCallback("/deid/(?!health$).*", on_request)

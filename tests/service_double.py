@@ -133,6 +133,7 @@ class ServiceDouble:
         with self.store.begin() as conn:
             self._keys = {name: projects_table.open_keys(conn, self.master, name, time.time()) for name in projects}
         self.own: set[str] = set()
+        self.spool: set[str] = set()
         self.nudged = 0
         self.enqueued: list[list[str]] = []
         self.priorities: list[int] = []
@@ -289,3 +290,15 @@ class ServiceDouble:
         """Leave out."""
         with self.store.begin() as conn:
             return bool(ledger.exclude(conn, [ledger_id], time.time()))
+
+    def unmatched(self, after: str = "", limit: int = 100) -> list[dict[str, Any]]:
+        """What no project takes."""
+        names = sorted(name for name in self.spool if name > after)[:limit]
+        return [{"ID": name, "Reason": "unmatched", "Since": 1.0, "Size": 3} for name in names]
+
+    def discard(self, name: str) -> bool:
+        """Delete one of them."""
+        if name not in self.spool:
+            return False
+        self.spool.remove(name)
+        return True

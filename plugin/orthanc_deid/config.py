@@ -22,6 +22,7 @@ from orthanc_deid import config_schema
 from orthanc_deid.config_schema import (
     DeidSection,
     DestinationSection,
+    GatewaySection,
     ListenSection,
     OrthancSection,
     ProjectSection,
@@ -156,6 +157,16 @@ class Project:
 
 
 @dataclass(frozen=True)
+class Gateway:
+    """Gateway mode, checked; sizes in bytes."""
+
+    spool: Path
+    maximum_size: int
+    minimum_free: int
+    unmatched: Literal["quarantine", "discard"]
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole section, checked."""
 
@@ -174,6 +185,22 @@ class Config:
     workers: int
     projects: Mapping[str, Project]
     commitment_listen: tuple[str, int] | None = None
+    gateway: Gateway | None = None
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """The modalities that outputs go to, by their names in DicomModalities."""
+        places = [place for project in self.projects.values() for place in project.destinations]
+        return frozenset(place.name for place in places if place.kind == "modality")
+
+    @property
+    def by_titles(self) -> bool:
+        """Whether anything that happens to an instance as it arrives depends on the AE titles that it came by."""
+        if all(project.match.empty for project in self.projects.values()):
+            return False
+        rules = [rule.kind for project in self.projects.values() for rule in project.match.conditions]
+        domains = any(set(project.domains) - {"*"} for project in self.projects.values())
+        return domains or "remote_aet" in rules or "called_aet" in rules
 
     @classmethod
     def parse(cls, section: Any, *, data_directory: Path | str | None = None, load_profiles: bool = True) -> Config:
@@ -211,6 +238,7 @@ class Config:
             workers=model.workers or len(os.sched_getaffinity(0)),
             projects=projects,
             commitment_listen=_address(model.commitment_listen, errors),
+            gateway=_gateway(model.gateway, folder, errors),
         )
         errors += _one_folder_each(projects)
         if errors:
@@ -222,6 +250,7 @@ class Config:
         return {
             "Service": self.service,
             "Workers": self.workers,
+            "Gateway": self.gateway is not None,
             "Projects": {name: project.public() for name, project in self.projects.items()},
         }
 
@@ -229,6 +258,15 @@ class Config:
     def describe() -> list[Row]:
         """Return the keys with defaults and meanings, those of a project as `Projects.<name>.…`."""
         return config_schema.describe()
+
+
+def _gateway(model: GatewaySection | None, folder: Path, errors: list[str]) -> Gateway | None:
+    if model is None:
+        return None
+    spool = Path(model.spool) if model.spool else folder / "spool"
+    if not spool.is_absolute():
+        errors.append("Deid.Gateway.Spool: has to be an absolute path")
+    return Gateway(spool, model.maximum_size << 20, model.minimum_free << 20, model.unmatched)
 
 
 @dataclass(frozen=True)

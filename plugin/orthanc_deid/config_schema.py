@@ -187,6 +187,27 @@ class OrthancSection(Section):
     ca: str | None = Field(default=None, min_length=1)
 
 
+class GatewaySection(Section):
+    """Gateway mode."""
+
+    spool: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The folder in which originals wait until they are done, an absolute path. By default `spool` "
+        "beside the database. It holds identified originals.",
+    )
+    maximum_size: int = Field(
+        default=20_480, ge=1, description="Beyond so many MB the spool takes no more: senders are refused, and retry."
+    )
+    minimum_free: int = Field(
+        default=1024, ge=0, description="It takes nothing that would leave its disk fewer MB than this, either."
+    )
+    unmatched: Literal["quarantine", "discard"] = Field(
+        default="quarantine",
+        description="What no project takes: kept in the spool and listed (`quarantine`), or deleted (`discard`).",
+    )
+
+
 class DeidSection(Section):
     """The whole section."""
 
@@ -256,6 +277,11 @@ class DeidSection(Section):
         description="Port, or address:port, where receivers bring their answers about storage commitments. By default "
         "they can bring them only over the association on which they were asked.",
     )
+    gateway: GatewaySection | None = Field(
+        default=None,
+        description="Gateway mode: an object, `{}` for its defaults. Originals go into a spool and never into "
+        "Orthanc's storage. `null`: off.",
+    )
     projects: dict[str, ProjectSection] = Field(
         default_factory=dict,
         description="The projects by name: letters, digits, dot, hyphen and underscore, at most 64.",
@@ -276,6 +302,8 @@ _DEFAULTS: Mapping[str, str] = {
     "Workers": "number of processors",
     "Profile": "none",
     "Domains": '{"*": "default"}',
+    "Gateway": "null",
+    "Spool": "orthanc-deid/spool",
 }
 
 
@@ -292,6 +320,7 @@ def read(section: Mapping[str, Any], errors: list[str]) -> DeidSection:
 def describe() -> list[Row]:
     """Return the keys with defaults and meanings; those of a project and of its destinations have their paths."""
     rows = [_row("", name, field) for name, field in DeidSection.model_fields.items()]
+    rows += [_row("Gateway.", name, field) for name, field in GatewaySection.model_fields.items()]
     for name, field in ProjectSection.model_fields.items():
         rows.append(_row("Projects.<name>.", name, field))
         if name == "destinations":

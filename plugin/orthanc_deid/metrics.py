@@ -75,6 +75,8 @@ class _Collector:
         workers = health["Workers"]
         yield GaugeMetricFamily("deid_workers_alive", "Worker processes that live", value=workers["Alive"])
         yield CounterMetricFamily("deid_worker_restarts", "Worker processes that died", value=workers["Restarts"])
+        if gateway := health.get("Gateway"):
+            yield from _of_gateway(gateway)
         yield GaugeMetricFamily("deid_troubles", "Parts of the service that do not work", value=len(health["Troubles"]))
         tasks = GaugeMetricFamily("deid_tasks", "Tasks that run, by kind", labels=["kind"])
         for kind, number in health["Tasks"].items():
@@ -111,6 +113,23 @@ def _destinations(sends: Mapping[str, Mapping[str, Any]], health: Mapping[str, A
     for name in sorted({name for destinations in sends.values() for name in destinations} | down):
         up.add_metric([name], 0.0 if name in down else 1.0)
     yield up
+
+
+def _of_gateway(gateway: Mapping[str, Any]) -> Iterator[Metric]:
+    yield GaugeMetricFamily("deid_spool_bytes", "Size of the spool of gateway mode", value=gateway["Size"])
+    yield GaugeMetricFamily("deid_spool_maximum_bytes", "Size that it may have", value=gateway["MaximumSize"])
+    files = GaugeMetricFamily("deid_spool_files", "Files in the spool, by where they stand", labels=["part"])
+    for part, number in gateway["Files"].items():
+        files.add_metric([part], number)
+    yield files
+    unmatched = GaugeMetricFamily("deid_spool_unmatched", "Originals that no project takes", labels=["reason"])
+    for reason, number in gateway["Unmatched"].items():
+        unmatched.add_metric([reason], number)
+    yield unmatched
+    yield CounterMetricFamily("deid_spool_discarded", "Originals that were discarded", value=gateway["Discarded"])
+    yield CounterMetricFamily(
+        "deid_spool_refused", "Instances that senders have to send again", value=gateway["Refused"]
+    )
 
 
 def render(store: Store, health: Mapping[str, Any]) -> bytes:

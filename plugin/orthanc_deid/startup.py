@@ -107,7 +107,7 @@ class Startup:
 
     def _errors_between(self, config: Config) -> list[str]:
         """What is right in itself and wrong beside Orthanc's own settings."""
-        errors = []
+        errors = self._errors_of_gateway(config)
         lossy = LOSSY.get(str(self.orthanc.get("IngestTranscoding", "")))
         for name, project in config.projects.items():
             where = f"Deid.Projects.{name}"
@@ -140,6 +140,21 @@ class Startup:
     @property
     def _modalities_hidden(self) -> bool:
         return bool(self.orthanc.get("DicomModalitiesInDatabase"))
+
+    def _errors_of_gateway(self, config: Config) -> list[str]:
+        """What gateway mode cannot keep, or would leave lying in Orthanc's own folder."""
+        if config.gateway is None:
+            return []
+        errors = [
+            f"DicomModalities.{modality.name}.AllowStorageCommitment: cannot be in gateway mode, where Orthanc keeps "
+            "no original and would answer that it has none"
+            for modality in self.modalities.values()
+            if modality.asks_commitment and modality.name not in config.modalities
+        ]
+        storage = Path(str(self.orthanc.get("StorageDirectory", "OrthancStorage")))
+        if storage.is_absolute() and config.gateway.spool.is_relative_to(storage):
+            errors.append("Deid.Gateway.Spool: cannot be within Orthanc's StorageDirectory")
+        return errors
 
 
 def read(where: str) -> Startup:

@@ -91,6 +91,8 @@ def metrics(tmp_path: Path) -> set[str]:
         "PeersDown": ["peer:research"],
         "LastReconciled": 0.0,
     }
+    sizes = {"Size": 0, "MaximumSize": 0, "Discarded": 0, "Refused": 0}
+    health["Gateway"] = {"Files": {"new": 0}, "Unmatched": {"unmatched": 0}, **sizes}
     text = render(store, health).decode()
     store.close()
     return {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE") and "_created" not in line}

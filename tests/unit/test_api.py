@@ -329,7 +329,8 @@ def test_openapi_describes_every_route(api: Api) -> None:
         "/studies/{resource}/deidentify", "/series/{resource}/deidentify", "/instances/{resource}/deidentify",
         "/deid/projects", "/deid/projects/{name}", "/deid/projects/{name}/studies",
         "/deid/projects/{name}/studies/{uid}/release", "/deid/projects/{name}/studies/{uid}/hold",
-        "/deid/quarantine", "/deid/quarantine/{item}", "/deid/health", "/deid/metrics",
+        "/deid/quarantine", "/deid/quarantine/{item}", "/deid/spool", "/deid/spool/{item}",
+        "/deid/health", "/deid/metrics",
     }  # fmt: skip
     assert set(document["paths"]) == expected
     operations = [operation for path in document["paths"].values() for operation in path.values()]
@@ -359,3 +360,16 @@ def test_a_large_body_is_refused_before_it_is_read(api: Api) -> None:
     body = b" " * (MAX_BODY + 1)
     answer = api.client.post("/deid/jobs", content=body, headers={"Content-Type": "application/json"})
     refused(answer, 413, "body too large")
+
+
+def test_what_no_project_takes_is_listed_and_discarded(api: Api) -> None:
+    one, two = "1" * 32, "2" * 32
+    api.service.spool |= {one, two}
+    assert api.get("/deid/spool?limit=1").json() == [
+        {"ID": one, "Reason": "unmatched", "Since": "19700101T000001", "Size": 3}
+    ]
+    assert [row["ID"] for row in api.get(f"/deid/spool?since={one}").json()] == [two]
+    assert api.post(f"/deid/spool/{one}", {"Action": "retry"}).status_code == 400
+    assert api.post(f"/deid/spool/{one}", {"Action": "discard"}).json() == {}
+    refused(api.post(f"/deid/spool/{one}", {"Action": "discard"}), 404, "unknown item")
+    assert api.post("/deid/spool/..%2Fx", {"Action": "discard"}).status_code in (400, 404)

@@ -282,6 +282,7 @@ def test_every_key_of_the_contract_is_described() -> None:
     rows = {row.key: row for row in Config.describe()}
     outer = {"Python", "Service", "Database", "KeyFile", "Profiles", "Workers", "Projects", "CommitmentListen"}
     outer |= {"DatabasePasswordFile", "ServiceTokenFile", "ServiceCa", "Listen", "Orthanc", "DataDirectory"}
+    outer |= {"Gateway"} | {f"Gateway.{key}" for key in ("Spool", "MaximumSize", "MinimumFree", "Unmatched")}
     inner = {"Profile", "Match", "Destinations", "KeepResearchCopy", "KeepOriginal", "Release", "QuietSeconds"}
     inner |= {"Incomplete", "Pseudonyms", "Domains", "EncryptTo"}
     kinds = {
@@ -378,3 +379,33 @@ def test_an_orthanc_elsewhere_is_asked_safely_or_not_at_all(tmp_path: Path) -> N
     (line,) = errors({"Orthanc": {"Url": "https://a:s3cret-77@o", **user}})
     assert line.startswith("Deid.Orthanc.Url: no password here")
     assert "s3cret-77" not in line
+
+
+def test_gateway_mode_is_off_unless_it_is_asked_for(tmp_path: Path) -> None:
+    assert Config.parse({}, data_directory=tmp_path).gateway is None
+    mode = Config.parse({"Gateway": {}}, data_directory=tmp_path).gateway
+    assert mode is not None
+    assert (mode.spool, mode.maximum_size, mode.minimum_free) == (tmp_path / "spool", 20480 << 20, 1 << 30)
+    assert mode.unmatched == "quarantine"
+    with pytest.raises(ConfigError) as caught:
+        Config.parse({"Gateway": {"Spool": "here", "MaximumSize": 0, "Unmatched": "lose"}}, data_directory=tmp_path)
+    told = "\n".join(caught.value.errors)
+    for key in ("MaximumSize", "Unmatched"):
+        assert f"Deid.Gateway.{key}: " in told
+    with pytest.raises(ConfigError, match="has to be an absolute path"):
+        Config.parse({"Gateway": {"Spool": "here"}}, data_directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("project", "asks"),
+    [
+        ({"Match": {"Modality": "CT"}}, False),
+        ({"Match": {"Modality": "CT", "CalledAET": "LUNG"}}, True),
+        ({"Match": {"RemoteAET": "CT1"}}, True),
+        ({"Match": {"Modality": "CT"}, "Domains": {"CT1": "east", "*": "west"}}, True),
+        ({"Match": {}, "Domains": {"CT1": "east", "*": "west"}}, False),
+    ],
+)
+def test_ae_titles_are_asked_for_by_rules_and_domains(tmp_path: Path, project: dict[str, Any], asks: bool) -> None:
+    section = {"Projects": {"lung": {"Profile": "basic", "KeepResearchCopy": True, **project}}}
+    assert Config.parse(section, data_directory=tmp_path).by_titles is asks

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from orthanc_deid import doctor
+from orthanc_deid import doctor, gateway
 from orthanc_deid.cli import main
 from orthanc_deid.doctor.found import ERROR, OK, WARNING, Finding
 from orthanc_deid.identity.keys import MasterKey
@@ -294,3 +294,32 @@ def test_every_kind_of_destination_is_asked(installation: Installation, tmp_path
         assert found[what][0] == ERROR, what
     assert "mounted" in found["folder missing"][1] and "DicomModalities" in found["modality gone"][1]
     assert found["storage commitment"][0] == WARNING
+
+
+def test_gateway_mode_is_looked_at(installation: Installation) -> None:
+    spool = installation.data / "spool"
+    assert not {"spool", "commitment to senders", "unmatched"} & installation.found().keys()
+    scanners: dict[str, Any] = {
+        "ct": ["CT", "127.0.0.1", 104],
+        "mr": {"AET": "MR", "Host": "127.0.0.1", "Port": 104, "AllowStorageCommitment": False},
+    }
+    lung = {"Profile": "basic", "Match": {"CalledAET": "LUNG"}, "Destinations": [{"Peer": "research"}]}
+    deid = {"Gateway": {"MaximumSize": 1, "MinimumFree": 0}, "Projects": {"lung": lung}}
+    found = installation.found(Deid=deid, DicomModalities=scanners)
+    assert found["spool"][0] == WARNING
+    level, detail = found["commitment to senders"]
+    assert level == WARNING and detail.endswith(" for ct")
+    assert "placeholder" in found["AE titles"][1]
+    gateway.prepare(spool)
+    (spool / gateway.UNMATCHED / ("0" * 32)).write_bytes(b"x")
+    found = installation.found(Deid=deid, DicomModalitiesInDatabase=True)
+    assert found["spool"][0] == OK and "0 of 1 MB used" in found["spool"][1]
+    assert found["unmatched"] == (WARNING, "1 originals in the spool that no project takes: /deid/spool")
+    assert "for each modality in Orthanc's database" in found["commitment to senders"][1]
+    (spool / gateway.TAKEN / ("1" * 32)).write_bytes(bytes(1 << 20))
+    assert installation.found(Deid=deid)["spool"][0] == ERROR
+    (spool / gateway.TAKEN / ("1" * 32)).unlink()
+    deid["Gateway"]["MinimumFree"] = 1 << 40
+    assert installation.found(Deid=deid)["spool"][0] == ERROR
+    asking = {"ct": {"AET": "CT", "Host": "127.0.0.1", "Port": 104, "AllowStorageCommitment": True}}
+    assert installation.found(Deid=deid, DicomModalities=asking)["configuration"][0] == ERROR

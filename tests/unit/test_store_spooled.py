@@ -132,8 +132,8 @@ def test_a_lost_source_that_is_sent_again_is_queued_with_its_new_file(conn: Conn
     (row,) = arrive(conn, spool("a", "f1"))
     (work,) = ledgers.claim(conn)
     ledgers.finish(conn, Outcome(work.id, "source-lost", "source-lost"))
-    assert spooled.done(conn, 10) == ["f1"]
-    spooled.forget(conn, ["f1"])
+    assert spooled.done(conn, 10) == [], "if it comes to light, it is not to be deleted"
+    assert spooled.lost(conn) == {"f1"}
     assert arrive(conn, spool("a", "f2")) == [row]
     assert of(conn, row) == ("queued", "spool", "f2")
 

@@ -39,6 +39,12 @@ class Service(Protocol):
     def exclude(self, ledger_id: int) -> bool:
         """Leave an instance from quarantine out for good; False when it is not held."""
 
+    def unmatched(self, after: str = "", limit: int = 100) -> list[dict[str, Any]]:
+        """Return a page of what no project takes in gateway mode, by its random names."""
+
+    def discard(self, name: str) -> bool:
+        """Delete one of those; False when there is none of this name."""
+
 
 def service_of(request: Request) -> Service:
     """Return the service of the application that a request came to."""

@@ -112,6 +112,21 @@ class QuarantineBody(Body):
     )
 
 
+class SpoolBody(Body):
+    """What to do with an original that no project takes."""
+
+    Action: Literal["discard"] = Field(description="discard: it is deleted, and nobody else has it.")
+
+
+class SpoolItem(BaseModel):
+    """An original in the spool of gateway mode that no project takes."""
+
+    ID: str = Field(description="Random.")
+    Reason: str = Field(description="unmatched, sender-unknown, or why it could not be read.")
+    Since: str
+    Size: int = Field(description="Bytes.")
+
+
 class Error(BaseModel):
     """The answer of every route to what cannot be done."""
 

@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orthanc_deid import __version__, startup
+from orthanc_deid import __version__, gateway, startup
 from orthanc_deid.doctor import place, records
 from orthanc_deid.doctor.found import ERROR, LEVELS, OK, WARNING, Finding, Patient
 from orthanc_deid.errors import ConfigError, KeyFileError
@@ -31,6 +31,7 @@ from orthanc_deid.orthanc.peers import Peers
 from orthanc_deid.orthanc.push import Reply
 from orthanc_deid.orthanc.settings import Receivers
 from orthanc_deid.pipeline.senders import probe
+from orthanc_deid.pipeline.spoolfolder import Spool
 from orthanc_deid.startup import LOSSY
 
 OLDEST_ORTHANC = (1, 10, 1)
@@ -184,6 +185,43 @@ def _settings(patient: Patient) -> Iterator[Finding]:
         yield Finding(WARNING, "access", "whoever reaches the port may read originals: AuthenticationEnabled is false")
 
 
+def _gateway(patient: Patient) -> Iterator[Finding]:
+    mode = patient.config.gateway
+    if mode is None:
+        return
+    allowed = sorted(
+        modality.name
+        for modality in patient.begun.modalities.values()
+        if modality.allow_storage_commitment and modality.name not in patient.config.modalities
+    )
+    if patient.begun.orthanc.get("DicomModalitiesInDatabase"):
+        detail = "set AllowStorageCommitment to false for each modality in Orthanc's database"
+        yield Finding(WARNING, "commitment to senders", detail)
+    elif allowed:
+        detail = f"cannot succeed in gateway mode; set AllowStorageCommitment to false for {', '.join(allowed)}"
+        yield Finding(WARNING, "commitment to senders", detail)
+    if patient.config.by_titles:
+        detail = "rules ask for AE titles: each C-STORE costs a placeholder in Orthanc, see docs/operations.md"
+        yield Finding(OK, "AE titles", detail)
+    if not mode.spool.is_dir():
+        yield Finding(WARNING, "spool", f"{mode.spool} is not there yet: the first start makes it")
+        return
+    others = stat.S_IMODE(mode.spool.stat().st_mode) & 0o077
+    if others:
+        yield Finding(
+            ERROR, "spool", f"{mode.spool}: others may enter it, and it holds identified originals; chmod 700"
+        )
+    numbers, size = Spool(mode.spool).count()
+    free = shutil.disk_usage(mode.spool).free
+    detail = f"{size >> 20} of {mode.maximum_size >> 20} MB used, {free >> 20} MB free on its disk"
+    if size > 0.9 * mode.maximum_size or free < mode.minimum_free:
+        yield Finding(ERROR, "spool", f"{detail}: it refuses, or will; is a peer down, or much held?")
+    else:
+        yield Finding(OK, "spool", detail)
+    if unmatched := numbers[gateway.UNMATCHED]:
+        yield Finding(WARNING, "unmatched", f"{unmatched} originals in the spool that no project takes: /deid/spool")
+
+
 def _host_id(patient: Patient) -> Iterator[Finding]:
     if HOSTID.exists():
         yield Finding(OK, "host id", str(HOSTID))
@@ -305,6 +343,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     place.peers,
     _recycling,
     _settings,
+    _gateway,
     _host_id,
     _orthanc,
     _destinations,

@@ -7,13 +7,17 @@ at all instances instead.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orthanc_deid import gateway
 from orthanc_deid.orthanc.client import NotFound, OrthancClient
+from orthanc_deid.orthanc.push import orthanc_ids
 
 PAGE = 500
 """Rows of the change log, or instances, in one request."""
@@ -176,6 +180,26 @@ class Series:
     study_uid: str
     modality: str
     tags: dict[str, str]
+
+
+PLACEHOLDERS = orthanc_ids(gateway.PLACEHOLDER_PATIENT, gateway.PLACEHOLDER_STUDY, gateway.PLACEHOLDER_SERIES, "")[1]
+"""Orthanc's id of the series of all placeholders of gateway mode."""
+
+
+def placeholder_id(name: str) -> str:
+    """Return Orthanc's id of the placeholder of a file in the spool."""
+    uid = gateway.placeholder_uid(name)
+    return orthanc_ids(gateway.PLACEHOLDER_PATIENT, gateway.PLACEHOLDER_STUDY, gateway.PLACEHOLDER_SERIES, uid)[2]
+
+
+def remove(client: OrthancClient, instances: Sequence[str]) -> None:
+    """Delete instances; those that are gone already do not matter. Raises Unavailable, Failed."""
+    try:
+        client.change("POST", "/tools/bulk-delete", json.dumps({"Resources": list(instances)}).encode())
+    except NotFound:  # one of them was: then one by one
+        for instance in instances:
+            with contextlib.suppress(NotFound):
+                client.change("DELETE", f"/instances/{instance}")
 
 
 def series(client: OrthancClient, series_id: str) -> Series:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,15 @@ TRANSFER_SECONDS = 3600.0
 earlier."""
 RESEARCH_MARK = "4301"
 """Number of the user-defined metadata that marks a research copy; its value is the name of the project."""
+
+
+Announce = Callable[[str], AbstractContextManager[None]]
+"""Tells of bytes, by their SHA-256, that are about to be stored."""
+
+
+def unannounced(_digest: str) -> AbstractContextManager[None]:
+    """Tell nobody: without gateway mode, whatever is sent is stored."""
+    return nullcontext()
 
 
 class Reply(Enum):
@@ -67,14 +78,18 @@ def status_of(answer: Answer) -> str | None:
     return status if isinstance(status, str) else None
 
 
-def store_copy(client: OrthancClient, path: Path, orthanc_id: str, digest: str) -> Reply:
+def store_copy(
+    client: OrthancClient, path: Path, orthanc_id: str, digest: str, announced: Announce = unannounced
+) -> Reply:
     """Store a research copy; bytes that already stand under its id are compared and, where they differ, replaced.
+
+    `announced` makes a context in which these bytes may be stored, where gateway mode keeps all others out.
 
     Returns STORED when Orthanc holds exactly these bytes under exactly this id, REFUSED, or LOCAL_DOWN.
     """
     try:
         for _ in range(2):
-            with path.open("rb") as file:
+            with path.open("rb") as file, announced(digest):
                 answer = client.send(
                     "POST", "/instances", file=file, content_type="application/dicom", timeout=TRANSFER_SECONDS
                 )

@@ -59,6 +59,8 @@ class Modality:
     allow_move: bool = field(default=True, repr=False)
     allow_store: bool = field(default=True, repr=False)
     allow_storage_commitment: bool = field(default=True, repr=False)
+    asks_commitment: bool = field(default=False, repr=False)
+    """It is allowed in so many words, and not only by Orthanc's default."""
     allow_transcoding: bool = field(default=True, repr=False)
     properties: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Whatever else stands there, such as RetrieveMethod."""
@@ -168,6 +170,7 @@ def _modality(name: str, entry: Any) -> Modality:
         allow_move=_flag(entry, "AllowMove", True),
         allow_store=_flag(entry, "AllowStore", True),
         allow_storage_commitment=_flag(entry, "AllowStorageCommitment", commitment),
+        asks_commitment=entry.get("AllowStorageCommitment", entry.get("AllowNAction")) is True,
         allow_transcoding=_flag(entry, "AllowTranscoding", True),
         properties={key: value for key, value in entry.items() if key not in _MODALITY_KEYS},
     )

@@ -8,7 +8,7 @@ start, after a gap in the log, and once a day. Nothing here waits for the work i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy.engine import Connection
@@ -53,8 +53,12 @@ READERS = 2
 class Intake:
     """Reads the change log and reconciles; two threads."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(
+        self, shared: Shared, take_titles: Callable[[Sequence[Stored]], None] = lambda _placeholders: None
+    ) -> None:
+        """`take_titles` is told of placeholders of gateway mode, with the AE titles that Orthanc noted for them."""
         self._shared = shared
+        self._take_titles = take_titles
         self._wake = threading.Event()
         self._reconcile = threading.Event()
         self._thorough = False
@@ -182,6 +186,8 @@ class Intake:
         with self._lock:
             wanted = {}
             for instance, stored in changes.describe(self._shared.orthanc, self._not_own(ids, True)).items():
+                if stored.series == changes.PLACEHOLDERS:
+                    continue
                 try:
                     wanted[instance] = (stored, self._router.series(stored.series))
                 except NotFound:
@@ -215,7 +221,13 @@ class Intake:
 
     def _routed(self, instances: Sequence[str]) -> Iterable[tuple[Stored, Series, tuple[str, ...]]]:
         """Yield instances with their projects, and referring instances that came before what they refer to."""
-        for stored in changes.describe(self._shared.orthanc, instances).values():
+        found = changes.describe(self._shared.orthanc, instances).values()
+        placeholders = [stored for stored in found if stored.series == changes.PLACEHOLDERS]
+        if placeholders:
+            self._take_titles(placeholders)
+        for stored in found:
+            if stored.series == changes.PLACEHOLDERS:
+                continue
             try:
                 routed = self._router.route(stored)
             except NotFound:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from orthanc_deid import logs
+from orthanc_deid import gateway, logs
 from orthanc_deid.config import Destination
 from orthanc_deid.core.values import Known
+from orthanc_deid.orthanc.push import unannounced
 from orthanc_deid.orthanc.settings import Receivers
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.send.base import Missing, Sender, ToSend
@@ -27,7 +28,9 @@ def maker(shared: Shared) -> MakeSender:
 
 def _make(shared: Shared, destination: str) -> Sender:
     if destination == LOCAL:
-        return CopySender(shared.orthanc, shared.stored_here)
+        mode = shared.config.gateway
+        announced = unannounced if mode is None else partial(gateway.announced, mode.spool)
+        return CopySender(shared.orthanc, shared.stored_here, announced)
     kind, _, name = destination.partition(":")
     if kind == "peer":
         return PeerSender(shared.peers, name)

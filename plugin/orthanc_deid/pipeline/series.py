@@ -100,7 +100,7 @@ class SeriesTasks:
             for priority, group in groupby(works, lambda work: work.priority):
                 items = []
                 for work in group:
-                    item = Item(work.id, vault.open("instance", work.instance_sealed), work.digest)
+                    item = Item(work.id, vault.open("instance", work.instance_sealed), work.digest, work.spool)
                     if work.attempt > MAX_ATTEMPTS:
                         self._finish(series, Done(item.row, "quarantined", "crashed"), item, priority)
                     else:

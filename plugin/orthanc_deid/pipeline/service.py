@@ -37,6 +37,8 @@ from orthanc_deid.pipeline.release import Keeper
 from orthanc_deid.pipeline.senders import maker
 from orthanc_deid.pipeline.series import SeriesTasks
 from orthanc_deid.pipeline.shared import Shared
+from orthanc_deid.pipeline.spool import SpoolIntake
+from orthanc_deid.pipeline.spoolfolder import Spool
 from orthanc_deid.pipeline.tasks import DELIVERY, EXECUTOR, SERIES, Tasks
 from orthanc_deid.pipeline.worker import Chunk, Done, Item, ProjectSetup, Setup, source_digest
 from orthanc_deid.store import Store, deliveries, expected, knowledge, ledger, projects, services, waits
@@ -94,7 +96,12 @@ class Service:
         self._shared.peers = peers
         self._recorder = Recorder(self._shared)
         self._pool = Pool(config.workers, self._setup(), self._known)
-        self._intake = Intake(self._shared)
+        self._spool: SpoolIntake | None = None
+        if config.gateway is not None:
+            rules = [rule for project in config.projects.values() for rule in project.match.conditions]
+            spool = Spool(config.gateway.spool, [rule.tag for rule in rules if rule.tag])
+            self._spool = SpoolIntake(self._shared, spool, config.gateway)
+        self._intake = Intake(self._shared, *([self._spool.titles] if self._spool else []))
         self._series = SeriesTasks(self._shared, self._pool, self._recorder, self._intake.look_again)
         self._deliveries = DeliveryTasks(self._shared, self._recorder, maker(self._shared))
         self._keeper = Keeper(self._shared, self._deliveries.resting, self._deliveries.clock_was_set)
@@ -127,6 +134,8 @@ class Service:
         self._tasks.start()
         if self._membership is not None:
             self._membership.start()
+        if self._spool:
+            self._spool.start()
         self._intake.start()
         self._keeper.start()
         self._committer.start()
@@ -143,6 +152,8 @@ class Service:
         self._shared.stopping.set()
         self.jobs.stop(left(0.2))
         self._intake.stop(left(0.2))
+        if self._spool:
+            self._spool.stop(left(0.2))
         self._keeper.stop(left(0.2))
         self._committer.stop(left(0.2))
         self._deliveries.stop()
@@ -215,6 +226,8 @@ class Service:
     def nudge(self) -> None:
         """Something has happened: look at the change log, the backlog and what is due."""
         self._intake.nudge()
+        if self._spool:
+            self._spool.nudge()
         self._keeper.nudge()
 
     def reconcile(self) -> None:
@@ -281,6 +294,14 @@ class Service:
             done = ledger.exclude(conn, [ledger_id], self._shared.clock())
         self._keeper.nudge()
         return bool(done)
+
+    def unmatched(self, after: str = "", limit: int = 100) -> list[dict[str, Any]]:
+        """Return a page of the files in the spool that no project takes, by their random names."""
+        return self._spool.unmatched(after, limit) if self._spool else []
+
+    def discard(self, name: str) -> bool:
+        """Delete a file of the spool that no project takes; False when there is none of this name."""
+        return bool(self._spool and self._spool.discard(name))
 
     def dry_run(self, project: str, instance_ids: Sequence[str]) -> list[Mapping[str, Any]]:
         """De-identify and verify instances and keep nothing: for each its outcome and reason, and what was seen of it.
@@ -375,6 +396,7 @@ class Service:
                 }
                 for one in living
             ],
+            **({"Gateway": self._spool.health()} if self._spool else {}),
         }
 
     def _free(self) -> dict[str, int]:
@@ -408,6 +430,7 @@ class Service:
                 )
                 for name, project in self.config.projects.items()
             },
+            self.config.gateway.spool if self.config.gateway else None,
         )
 
     def _known(self, project: str, subject_index: str, revision: int) -> tuple[int, list[bytes]]:

@@ -35,9 +35,10 @@ from orthanc_deid.identity.envelope import EnvelopeError, encryptor, recipients
 from orthanc_deid.identity.keys import ProjectKeys
 from orthanc_deid.identity.subjects import BIRTH_DATE, SEX, Identity, SubjectSeen, make_subject
 from orthanc_deid.identity.vault import Ref, Vault
-from orthanc_deid.orthanc.client import Fetched, NotFound, OrthancClient, OrthancError
+from orthanc_deid.orthanc.client import Fetched, NotFound, OrthancClient, OrthancError, md5_hex
 from orthanc_deid.orthanc.push import orthanc_ids
 from orthanc_deid.pipeline.outbox import Outbox
+from orthanc_deid.pipeline.spoolfolder import find, titles
 from orthanc_deid.tuning import settle
 
 MEMORY_BYTES = 24 << 20
@@ -69,15 +70,19 @@ class Setup:
     ca: str | None
     outbox: Path
     projects: dict[str, ProjectSetup]
+    spool: Path | None = None
+    """Where originals are in gateway mode."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One instance to do: its ledger row, its Orthanc id and the digest of the content that the ledger means."""
+    """One instance to do: its ledger row, its Orthanc id, the digest of the content that the ledger means, and the name
+    of its file where it is in the spool."""
 
     row: int
     instance: str
     digest: str
+    spool: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +95,14 @@ class Chunk:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go through the pipe as plain tuples (as Done does)."""
-        return _chunk, (self.project, [(item.row, item.instance, item.digest) for item in self.items], self.dry)
+        return _chunk, (
+            self.project,
+            [(item.row, item.instance, item.digest, item.spool) for item in self.items],
+            self.dry,
+        )
 
 
-def _chunk(project: str, items: list[tuple[int, str, str]], dry: bool) -> Chunk:
+def _chunk(project: str, items: list[tuple[int, str, str, str | None]], dry: bool) -> Chunk:
     return Chunk(project, tuple(Item(*item) for item in items), dry)
 
 
@@ -283,7 +292,7 @@ class Worker:
         setup = self._setup.projects[project]
         fetched: Fetched | None = None
         try:
-            fetched = self._client.fetch(item.instance, self._setup.outbox, MEMORY_BYTES)
+            fetched = self._fetch(item)
             if not dry and source_digest(setup.keys, fetched.md5) != item.digest:
                 return Done(item.row, "changed")
             return self._deidentify(setup, item, fetched, dry)
@@ -307,6 +316,24 @@ class Worker:
             if fetched is not None and fetched.file is not None:
                 fetched.file.close()
 
+    def _fetch(self, item: Item) -> Fetched:
+        """Fetch the source from who has it. Raises NotFound, OrthancError, OSError."""
+        if item.spool is None:
+            return self._client.fetch(item.instance, self._setup.outbox, MEMORY_BYTES)
+        path = None if self._setup.spool is None else find(self._setup.spool, item.spool)
+        if path is None:
+            if self._setup.spool is None or not self._setup.spool.is_dir():
+                raise FileNotFoundError  # gateway mode was switched off, or its disk is away: nothing is lost by that
+            raise NotFound("the spool does not have it")
+        file = path.open("rb")
+        if os.fstat(file.fileno()).st_size > MEMORY_BYTES:
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            file.seek(0)
+            return Fetched(None, file, md5)
+        with file:
+            data = file.read()
+        return Fetched(data, None, md5_hex(data))
+
     def _deidentify(self, setup: ProjectSetup, item: Item, fetched: Fetched, dry: bool) -> Done:
         if fetched.data is not None:
             source = Source.from_bytes(fetched.data)
@@ -318,7 +345,7 @@ class Worker:
             self._look(setup, facts, size)
         self._refuse_own(facts.own_mark, facts.sop_instance)
         plan = self._profile(setup).plan(facts.sop_class)
-        identity = self._identity(setup, item.instance, facts)
+        identity = self._identity(setup, item, facts)
         self._seen["patient"] = identity.subject.pseudonym
         knowledge = self._knowledge(setup, identity.seen.index)
         subject = dataclasses.replace(identity.subject, known=knowledge.known)
@@ -368,9 +395,9 @@ class Worker:
         if study:
             self._seen["study"] = map_uid(setup.keys.uid, study)
 
-    def _identity(self, setup: ProjectSetup, instance: str, facts: Facts) -> Identity:
+    def _identity(self, setup: ProjectSetup, item: Item, facts: Facts) -> Identity:
         """Identify the subject; that of the instance before is kept, since instances come in series."""
-        domain = self._domain(setup, instance)
+        domain = self._domain(setup, item)
         told = (setup.name, domain, facts.patient_id, facts.get(BIRTH_DATE), facts.get(SEX))
         if self._last is None or self._last[0] != told:
             self._last = told, make_subject(setup.keys, domain, facts)
@@ -399,10 +426,13 @@ class Worker:
             self._encrypt[setup.name] = encryptor(recipients(setup.encrypt_to))
         return self._encrypt[setup.name]
 
-    def _domain(self, setup: ProjectSetup, instance: str) -> str:
+    def _domain(self, setup: ProjectSetup, item: Item) -> str:
         if len(setup.domains) == 1:
             return next(iter(setup.domains.values()))
-        caller = self._client.metadata(instance).get("RemoteAET", "")
+        if item.spool is not None and self._setup.spool is not None:
+            caller = titles(self._setup.spool, item.spool)[0]
+        else:
+            caller = self._client.metadata(item.instance).get("RemoteAET", "")
         return setup.domains.get(caller, setup.domains["*"])
 
     def _knowledge(self, setup: ProjectSetup, subject: str) -> Knowledge:

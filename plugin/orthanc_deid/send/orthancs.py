@@ -33,8 +33,12 @@ class PeerSender:
 class CopySender:
     """Stores research copies in this Orthanc, and marks their studies and series with the project's name."""
 
-    def __init__(self, orthanc: OrthancClient, stored_here: dict[str, None]) -> None:
-        """`stored_here` is told of each copy before it is stored, so that the intake knows it for our own."""
+    def __init__(
+        self, orthanc: OrthancClient, stored_here: dict[str, None], announced: push.Announce = push.unannounced
+    ) -> None:
+        """`stored_here` is told of each copy before it is stored, so that the intake knows it for our own; `announced`
+        is that of push.store_copy."""
+        self._announced = announced
         self._orthanc = orthanc
         self._stored_here = stored_here
         self._lock = threading.Lock()
@@ -43,7 +47,7 @@ class CopySender:
     def send(self, path: Path, one: ToSend) -> tuple[Reply, bool]:
         """Store one copy; bytes that stand under its id already are compared, and replaced where they differ."""
         self._stored_here[one.out_orthanc_id] = None
-        reply = push.store_copy(self._orthanc, path, one.out_orthanc_id, one.out_digest)
+        reply = push.store_copy(self._orthanc, path, one.out_orthanc_id, one.out_digest, self._announced)
         if reply is Reply.STORED:
             self._mark(one)
         return reply, True

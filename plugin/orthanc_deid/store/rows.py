@@ -28,7 +28,7 @@ TERMINAL = frozenset(
     {CONFIRMED, QUARANTINED, REJECTED, REFUSED, CONFLICT, SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED}
 )
 """States that nothing but a person, a job or new content changes."""
-SPENT = frozenset({CONFIRMED, REJECTED, SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED})
+SPENT = frozenset({CONFIRMED, REJECTED, EXCLUDED, CANCELLED, SUPERSEDED})
 """States after which a source that waits in the spool is not needed any more."""
 HELD = frozenset({QUARANTINED, REJECTED, REFUSED, CONFLICT, SOURCE_LOST})
 """States of what did not get through and may need a person."""

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from orthanc_deid.store.rows import SPENT
+from orthanc_deid.store.rows import SOURCE_LOST, SPENT
 from orthanc_deid.store.schema import SPOOLED, ledger
 from orthanc_deid.store.sql import EACH, change, rows_of
 
@@ -22,9 +22,13 @@ _done = (
     .limit(sa.bindparam("most"))
 )
 _named = sa.select(ledger.c.spool).where(_in_the_spool, ledger.c.spool.in_(EACH)).distinct()
+_lost = sa.select(ledger.c.spool).where(_in_the_spool, ledger.c.state == SOURCE_LOST)
 _forget = sa.update(ledger).where(_in_the_spool, ledger.c.spool.in_(EACH)).values(spool=None)
-_contents = sa.select(ledger.c.source_digest).where(
-    ledger.c.project == sa.bindparam("of_project"), ledger.c.source_index.in_(EACH)
+_another = sa.update(ledger).where(_in_the_spool, ledger.c.spool.in_(EACH)).values(spool=sa.bindparam("to"))
+_row = sa.select(ledger.c.spool, ledger.c.state).where(
+    ledger.c.project == sa.bindparam("of_project"),
+    ledger.c.source_index == sa.bindparam("of_source"),
+    ledger.c.source_digest == sa.bindparam("of_digest"),
 )
 
 
@@ -38,6 +42,11 @@ def named(conn: Connection, names: Iterable[str]) -> set[str]:
     return {row.spool for row in rows_of(conn, _named, names)}
 
 
+def lost(conn: Connection) -> set[str]:
+    """Return files of rows that ended because they were not there."""
+    return {row.spool for row in conn.execute(_lost)}
+
+
 def forget(conn: Connection, names: Iterable[str]) -> int:
     """Note that these files are gone."""
     return change(conn, _forget, names)
@@ -45,8 +54,22 @@ def forget(conn: Connection, names: Iterable[str]) -> int:
 
 def knows(conn: Connection, project: str, instance_index: str, digest: str) -> bool:
     """Whether the ledger has a row for this content of a source."""
-    rows: list[Any] = rows_of(conn, _contents, [instance_index], of_project=project)
-    return any(row.source_digest == digest for row in rows)
+    return _of(conn, project, instance_index, digest) is not None
+
+
+def holder(conn: Connection, project: str, instance_index: str, digest: str) -> str | None:
+    """Return the file that is the source of this content's row; none where none is, or is needed any more."""
+    row = _of(conn, project, instance_index, digest)
+    return None if row is None or row.state in SPENT else row.spool
+
+
+def rename(conn: Connection, old: str, new: str) -> int:
+    """Let another file of the same content take the place of one that is gone."""
+    return change(conn, _another, [old], to=new)
+
+
+def _of(conn: Connection, project: str, instance_index: str, digest: str) -> Any:
+    return conn.execute(_row, {"of_project": project, "of_source": instance_index, "of_digest": digest}).first()
 
 
 def counts(conn: Connection) -> dict[str, int]:
