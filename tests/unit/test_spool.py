@@ -100,8 +100,8 @@ class Setting:
         rules = [rule.tag for rule in config.projects[PROJECT].match.conditions if rule.tag]
         self.spool = Spool(self.root, rules)
         self.intake = SpoolIntake(self.shared, self.spool, config.gateway)
-        self.intake._thread = cast(Any, type("Thread", (), {"start": lambda _self: None})())
-        self.intake.start()
+        self.spool.prepare()
+        self.intake.look_anew()
 
     def put(self, data: bytes, part: str = gateway.NEW) -> str:
         """Spool as the plugin does."""

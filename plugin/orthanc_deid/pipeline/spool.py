@@ -84,8 +84,14 @@ class SpoolIntake:
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
 
     def start(self) -> None:
-        """Look at everything anew: rules may have changed, and a restored database may have forgotten rows."""
+        """Start the thread."""
         self._spool.prepare()
+        self._thread.start()
+
+    def look_anew(self) -> None:
+        """Look at everything again: rules may have changed, and a restored database may have forgotten rows."""
+        with self._lock:
+            self._unmatched.clear()
         with self._shared.store.read() as conn:
             known = spooled.named(conn, self._spool.names(gateway.TAKEN)) - spooled.lost(conn)
         for part, names in (
@@ -94,7 +100,6 @@ class SpoolIntake:
         ):
             for name in names:
                 self._spool.move(name, part, gateway.NEW)
-        self._thread.start()
 
     def stop(self, timeout: float) -> None:
         """Stop; `shared.stopping` is set by now."""
@@ -106,8 +111,16 @@ class SpoolIntake:
         self._wake.set()
 
     def _run(self) -> None:
+        anew = True
         while not self._shared.stopping.is_set():
+            if not self._shared.leads.is_set():
+                self._shared.stopping.wait(POLL_SECONDS)
+                anew = True  # another service may have had it meanwhile
+                continue
             try:
+                if anew:
+                    self.look_anew()
+                    anew = False
                 more = self.look()
                 if self._shared.troubles.clear("spool-intake"):
                     log.info("the spool is worked off again")
