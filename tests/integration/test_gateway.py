@@ -346,6 +346,7 @@ def test_projects_are_found_by_ae_titles_and_identities_by_domains(tmp_path: Pat
         ] * 2
         for one in clinical.get("/deid/spool"):
             clinical.post(f"/deid/spool/{one['ID']}", {"Action": "discard"})
+        empty(clinical)
         nothing_identified(flow.identifying((69,)), clinical, peer)
 
 
