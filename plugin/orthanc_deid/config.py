@@ -22,7 +22,6 @@ from orthanc_deid import config_schema
 from orthanc_deid.config_schema import (
     DeidSection,
     DestinationSection,
-    GatewaySection,
     ListenSection,
     OrthancSection,
     ProjectSection,
@@ -238,7 +237,7 @@ class Config:
             workers=model.workers or len(os.sched_getaffinity(0)),
             projects=projects,
             commitment_listen=_address(model.commitment_listen, errors),
-            gateway=_gateway(model.gateway, folder, errors),
+            gateway=_gateway(model, folder, errors),
         )
         errors += _one_folder_each(projects)
         if errors:
@@ -260,12 +259,15 @@ class Config:
         return config_schema.describe()
 
 
-def _gateway(model: GatewaySection | None, folder: Path, errors: list[str]) -> Gateway | None:
+def _gateway(section: DeidSection, folder: Path, errors: list[str]) -> Gateway | None:
+    model = section.gateway
     if model is None:
         return None
     spool = Path(model.spool) if model.spool else folder / "spool"
     if not spool.is_absolute():
         errors.append("Deid.Gateway.Spool: has to be an absolute path")
+    if section.service != "spawn":
+        errors.append("Deid.Gateway: not supported with a Service elsewhere, which does not see the spool")
     return Gateway(spool, model.maximum_size << 20, model.minimum_free << 20, model.unmatched)
 
 

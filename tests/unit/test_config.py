@@ -392,6 +392,8 @@ def test_gateway_mode_is_off_unless_it_is_asked_for(tmp_path: Path) -> None:
     told = "\n".join(caught.value.errors)
     for key in ("MaximumSize", "Unmatched"):
         assert f"Deid.Gateway.{key}: " in told
+    with pytest.raises(ConfigError, match="not supported with a Service elsewhere"):
+        Config.parse({"Gateway": {}, "Service": "https://deid.example.org:8443"}, data_directory=tmp_path)
     with pytest.raises(ConfigError, match="has to be an absolute path"):
         Config.parse({"Gateway": {"Spool": "here"}}, data_directory=tmp_path)
 
