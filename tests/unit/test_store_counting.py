@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from orthanc_deid.store import Store, counting, deliveries, jobs, ledger
+from orthanc_deid.store import job_items as links
 from orthanc_deid.store.rows import LOCAL, JobRow, NewSource, Outcome, Sent
 from orthanc_deid.store.schema import event_counts, job_items
 from orthanc_deid.store.schema import ledger as rows
@@ -45,7 +46,7 @@ class Life:
         self.steps = (
             self.arrive, self.arrive, self.claim, self.finish, self.finish, self.release, self.send, self.send,
             self.give_back, self.lose, self.retry, self.exclude, self.renew, self.orphans, self.pause, self.resume,
-            self.cancel, self.resubmit, self.resend, self.late, self.delete, self.link,
+            self.cancel, self.resend, self.late, self.delete, self.link,
         )  # fmt: skip
 
     def step(self, number: int) -> None:
@@ -138,9 +139,6 @@ class Life:
         if self.random.random() < 0.3:
             jobs.cancel(conn, self.job(conn, now), now)
 
-    def resubmit(self, conn: Any, now: float) -> None:
-        jobs.resubmit(conn, self.job(conn, now), now)
-
     def resend(self, conn: Any, now: float) -> None:
         deliveries.resend(conn, self.some(conn, "refused", "conflict"), now)
 
@@ -151,7 +149,7 @@ class Life:
         conn.execute(sa.delete(rows).where(rows.c.id.in_(self.some(conn)[:1])))
 
     def link(self, conn: Any, now: float) -> None:
-        jobs.add_items(conn, self.job(conn, now), self.some(conn))
+        links.link(conn, self.job(conn, now), self.some(conn))
         conn.execute(sa.delete(job_items).where(job_items.c.ledger_id.in_(self.some(conn)[:1])))
 
 
