@@ -9,7 +9,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -22,6 +22,7 @@ from orthanc_deid import config_schema
 from orthanc_deid.config_schema import (
     DeidSection,
     DestinationSection,
+    LimitsSection,
     ListenSection,
     OrthancSection,
     ProjectSection,
@@ -30,6 +31,7 @@ from orthanc_deid.config_schema import (
 from orthanc_deid.core.profile import Profile, ProfileError
 from orthanc_deid.errors import ConfigError
 from orthanc_deid.identity.pseudonyms import DEFAULT_DOMAIN
+from orthanc_deid.limits import ALWAYS, NO_LIMITS, Limits, Windows
 
 PROJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _AET = re.compile(r"[ -\[\]-~]{1,16}")
@@ -132,6 +134,9 @@ class Project:
     pseudonyms: Literal["keyed"]
     domains: Mapping[str, str]
     encrypt_to: tuple[Path, ...] = ()
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """By the destinations' keys; none: no limits."""
+    backfill_window: Windows = ALWAYS
 
     def domain(self, remote_aet: str | None) -> str:
         """Return the identity domain of what an AE title sent (None: it came by REST)."""
@@ -143,7 +148,11 @@ class Project:
         return {
             "Profile": self.profile_path.name,
             "Match": {condition.name: [p.pattern for p in condition.patterns] for condition in self.match.conditions},
-            "Destinations": [destination.public() for destination in self.destinations],
+            "Destinations": [
+                destination.public() | self.limits.get(destination.key, NO_LIMITS).public()
+                for destination in self.destinations
+            ],
+            "BackfillWindow": self.backfill_window.show(),
             "KeepResearchCopy": self.keep_research_copy,
             "KeepOriginal": self.keep_original,
             "Release": self.release,
@@ -185,6 +194,11 @@ class Config:
     projects: Mapping[str, Project]
     commitment_listen: tuple[str, int] | None = None
     gateway: Gateway | None = None
+    latency_budget: float = 3.0
+    niceness: int = 10
+    outbox_limit: int = 20_000_000_000
+    """Bytes."""
+    free_disk: int = 1_000_000_000
 
     @property
     def modalities(self) -> frozenset[str]:
@@ -238,6 +252,10 @@ class Config:
             projects=projects,
             commitment_listen=_address(model.commitment_listen, errors),
             gateway=_gateway(model, folder, errors),
+            latency_budget=model.latency_budget,
+            niceness=model.niceness,
+            outbox_limit=model.outbox_limit * 1_000_000,
+            free_disk=model.free_disk * 1_000_000,
         )
         errors += _one_folder_each(projects)
         if errors:
@@ -433,7 +451,34 @@ def _project(name: str, model: ProjectSection, profiles: Path, load: bool, error
         pseudonyms=model.pseudonyms,
         domains={"*": DEFAULT_DOMAIN, **model.domains},
         encrypt_to=certificates,
+        limits={
+            destination.key: _limits(f"{path}.Destinations[{place}]", section, errors)
+            for place, (destination, section) in enumerate(zip(destinations, model.destinations, strict=True))
+        },
+        backfill_window=_windows(f"{path}.BackfillWindow", model.backfill_window, errors),
     )
+
+
+def _limits(path: str, model: LimitsSection, errors: list[str]) -> Limits:
+    if model.backfill_only and not model.window:
+        errors.append(f"{path}.BackfillOnly: give a Window")
+    rate = model.rate
+    if rate is not None and not rate.instances_per_second and not rate.megabytes_per_second:
+        errors.append(f"{path}.Rate: give InstancesPerSecond, MegabytesPerSecond or both")
+    return Limits(
+        _windows(f"{path}.Window", model.window, errors),
+        model.backfill_only,
+        rate.instances_per_second if rate else None,
+        rate.megabytes_per_second * 1e6 if rate and rate.megabytes_per_second else None,
+    )
+
+
+def _windows(path: str, texts: Iterable[str], errors: list[str]) -> Windows:
+    try:
+        return Windows.parse(texts)
+    except ValueError as error:
+        errors.append(f"{path}: {error}")
+        return Windows()
 
 
 def _unusable(certificate: Path) -> list[str]:

@@ -41,13 +41,37 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", alias_generator=to_pascal, strict=True, hide_input_in_errors=True)
 
 
+class RateSection(Section):
+    """How fast a destination may be sent to."""
+
+    instances_per_second: float | None = Field(default=None, gt=0, strict=False)
+    megabytes_per_second: float | None = Field(default=None, gt=0, strict=False)
+
+
+class LimitsSection(Section):
+    """When and how fast something may be sent: part of an entry of Destinations."""
+
+    rate: RateSection | None = Field(
+        default=None,
+        description='How fast at most: `{"InstancesPerSecond": n}`, `{"MegabytesPerSecond": n}` or both.',
+    )
+    window: Annotated[list[str], BeforeValidator(_patterns)] = Field(
+        default_factory=list,
+        description='When: `"22:00-06:00"` in the server\'s local time, or a list of such. Outside of them nothing is '
+        "sent. Empty: always.",
+    )
+    backfill_only: bool = Field(
+        default=False, description="`Window` binds the back-fill only: what has just arrived is sent at any time."
+    )
+
+
 class XnatSection(Section):
     """Where in an XNAT an output belongs."""
 
     project: str = Field(pattern="^[A-Za-z0-9_-]{1,64}$", description="The project's id at XNAT.")
 
 
-class DestinationSection(Section):
+class DestinationSection(LimitsSection):
     """An entry of Destinations: one receiver, and what it is told or asked for."""
 
     peer: str | None = Field(
@@ -134,6 +158,11 @@ class ProjectSection(Section):
         default_factory=list,
         description='Where outputs go: a list of `{"Peer": name}`, `{"Modality": name}`, `{"DicomWeb": name}` and '
         '`{"Folder": path}`, with what else stands below.',
+    )
+    backfill_window: Annotated[list[str], BeforeValidator(_patterns)] = Field(
+        default_factory=list,
+        description='When the back-fill (what jobs bring in) is worked on: `"20:00-07:00"` in the server\'s local '
+        "time, or a list of such. Empty: always.",
     )
     keep_research_copy: bool = Field(
         default=False, description="Keep the outputs in this Orthanc too, as studies of their own."
@@ -281,6 +310,30 @@ class DeidSection(Section):
         default=None,
         description="Gateway mode: an object, `{}` for its defaults. Originals go into a spool and never into "
         "Orthanc's storage. `null`: off.",
+    )
+    latency_budget: float = Field(
+        default=3,
+        ge=0,
+        strict=False,
+        description="How many times as long as on an idle Orthanc a small request may take before work gives way to "
+        "it: the back-fill first and at last almost to a standstill, what has just arrived much later. 0: never.",
+    )
+    niceness: int = Field(
+        default=10,
+        ge=0,
+        le=19,
+        description="By how much the worker processes stand behind Orthanc where processors are short (`nice`).",
+    )
+    outbox_limit: int = Field(
+        default=20000,
+        ge=1,
+        description="Megabytes of outputs on their way after which no more are made, until destinations have taken "
+        "some.",
+    )
+    free_disk: int = Field(
+        default=1000,
+        ge=0,
+        description="Megabytes that stay free on the outbox's disk: below that nothing is de-identified.",
     )
     projects: dict[str, ProjectSection] = Field(
         default_factory=dict,

@@ -77,6 +77,19 @@ class _Collector:
         yield CounterMetricFamily("deid_worker_restarts", "Worker processes that died", value=workers["Restarts"])
         if gateway := health.get("Gateway"):
             yield from _of_gateway(gateway)
+        flow = health["Flow"]
+        yield GaugeMetricFamily("deid_yield_stage", "How far work gives way to Orthanc; 0: not", value=flow["Stage"])
+        yield GaugeMetricFamily(
+            "deid_orthanc_seconds", "How long a small request to Orthanc takes", value=flow["LatencySeconds"]
+        )
+        yield GaugeMetricFamily("deid_outbox_bytes", "Outputs on their way", value=flow["OutboxBytes"])
+        yield GaugeMetricFamily("deid_paused", "Whether outbox or disk is full", value=bool(flow["Paused"]))
+        waits = GaugeMetricFamily(
+            "deid_destination_waits", "Destinations that wait for their window", labels=["destination"]
+        )
+        for destination in health["DestinationsWaiting"]:
+            waits.add_metric([destination], 1)
+        yield waits
         yield GaugeMetricFamily("deid_troubles", "Parts of the service that do not work", value=len(health["Troubles"]))
         tasks = GaugeMetricFamily("deid_tasks", "Tasks that run, by kind", labels=["kind"])
         for kind, number in health["Tasks"].items():

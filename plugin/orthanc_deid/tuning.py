@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+from contextlib import suppress
 
 _YOUNG_OBJECTS = 100_000
 
@@ -15,3 +17,11 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS)
+
+
+def stand_back(niceness: int) -> None:
+    """Let this process stand behind others where processors are short, and never interrupt what runs."""
+    if niceness:
+        os.nice(niceness)
+        with suppress(OSError):  # not allowed in this container: being nice is what matters
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

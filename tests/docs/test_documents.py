@@ -90,6 +90,8 @@ def metrics(tmp_path: Path) -> set[str]:
         "Free": {"outbox": 1},
         "PeersDown": ["peer:research"],
         "LastReconciled": 0.0,
+        "DestinationsWaiting": {},
+        "Flow": {"Stage": 0, "LatencySeconds": 0.0, "OutboxBytes": 0, "Paused": ""},
     }
     sizes = {"Size": 0, "MaximumSize": 0, "Discarded": 0, "Refused": 0}
     health["Gateway"] = {"Files": {"new": 0}, "Unmatched": {"unmatched": 0}, **sizes}

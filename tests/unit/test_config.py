@@ -278,14 +278,40 @@ def test_settings_can_be_shown_as_json() -> None:
     assert shown["Projects"]["lung"]["Destinations"] == [{"Peer": "research"}]
 
 
+def test_limits_of_a_destination(tmp_path: Path) -> None:
+    destination: dict[str, Any] = {"Peer": "research", "Window": "22:00-06:00", "BackfillOnly": True}
+    destination["Rate"] = {"InstancesPerSecond": 2, "MegabytesPerSecond": 0.5}
+    project: dict[str, Any] = {"Profile": "basic", "Destinations": [destination], "BackfillWindow": ["20:00-07:00"]}
+    section: dict[str, Any] = {"Python": "python3", "Projects": {"lung": project}, "OutboxLimit": 5, "LatencyBudget": 0}
+    config = Config.parse(section, data_directory=tmp_path, load_profiles=False)
+    limits = config.projects["lung"].limits["peer:research"]
+    assert (limits.instances_per_second, limits.bytes_per_second, limits.backfill_only) == (2, 500_000, True)
+    assert limits.windows.spans == ((1320, 360),) and config.outbox_limit == 5_000_000
+    assert config.projects["lung"].public()["Destinations"] == [{**destination, "Window": ["22:00-06:00"]}]
+    assert config.projects["lung"].public()["BackfillWindow"] == ["20:00-07:00"]
+    destination |= {"Window": ["6-22"], "Rate": {}}
+    project["BackfillWindow"] = "07:00-07:00"
+    project["Destinations"] = [destination, {"Peer": "other", "BackfillOnly": True}]
+    with pytest.raises(ConfigError) as caught:
+        Config.parse(section | {"FreeDisk": -1}, data_directory=tmp_path, load_profiles=False)
+    where = {error.split(": ")[0] for error in caught.value.errors}
+    path = "Deid.Projects.lung"
+    assert where == {f"{path}.Destinations[0].Window", f"{path}.Destinations[0].Rate", "Deid.FreeDisk",
+                     f"{path}.Destinations[1].BackfillOnly", f"{path}.BackfillWindow"}  # fmt: skip
+
+
 def test_every_key_of_the_contract_is_described() -> None:
     rows = {row.key: row for row in Config.describe()}
     outer = {"Python", "Service", "Database", "KeyFile", "Profiles", "Workers", "Projects", "CommitmentListen"}
     outer |= {"DatabasePasswordFile", "ServiceTokenFile", "ServiceCa", "Listen", "Orthanc", "DataDirectory"}
     outer |= {"Gateway"} | {f"Gateway.{key}" for key in ("Spool", "MaximumSize", "MinimumFree", "Unmatched")}
+    outer |= {"LatencyBudget", "Niceness", "OutboxLimit", "FreeDisk"}
     inner = {"Profile", "Match", "Destinations", "KeepResearchCopy", "KeepOriginal", "Release", "QuietSeconds"}
-    inner |= {"Incomplete", "Pseudonyms", "Domains", "EncryptTo"}
+    inner |= {"Incomplete", "Pseudonyms", "Domains", "EncryptTo", "BackfillWindow"}
     kinds = {
+        "Rate",
+        "Window",
+        "BackfillOnly",
         "Peer",
         "Modality",
         "DicomWeb",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from orthanc_deid.limits import Gates
 from orthanc_deid.pipeline import delivery
 from orthanc_deid.pipeline.delivery import DeliveryTasks
 from orthanc_deid.pipeline.outbox import Outbox
@@ -25,6 +26,7 @@ class Shared:
         self.outbox = Outbox(folder)
         self.fresh = {7: "d" * 64}
         self.sending: set[int] = set()
+        self.gates = Gates({})
 
     def clock(self) -> float:
         return self.now

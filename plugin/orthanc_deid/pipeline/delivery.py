@@ -8,11 +8,14 @@ everything for it wait, for days if need be; what a living peer refuses is tried
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from orthanc_deid import logs
+from orthanc_deid.limits import NOTHING
+from orthanc_deid.pipeline.lanes import Lanes
+from orthanc_deid.pipeline.pressure import STAGES, Share
 from orthanc_deid.pipeline.recorder import Recorder
 from orthanc_deid.pipeline.senders import MakeSender
 from orthanc_deid.pipeline.shared import Shared
@@ -43,7 +46,7 @@ class Destination:
 
     name: str
     sender: Sender
-    threads: ThreadPoolExecutor
+    lanes: Lanes
     lock: threading.Lock = field(default_factory=threading.Lock)
     pause: float = 0.0
     down_until: float = 0.0
@@ -59,13 +62,14 @@ class DeliveryTasks:
         self._lock = threading.Lock()
         self._destinations: dict[str, Destination] = {}
         self._refusals: dict[int, int] = {}
+        self._share = STAGES[0]
 
     def destination(self, name: str) -> Destination:
         """Return the state of a destination."""
         with self._lock:
             if name not in self._destinations:
-                threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="send")
-                self._destinations[name] = Destination(name, self._make(name), threads)
+                self._destinations[name] = Destination(name, self._make(name), Lanes(IN_FLIGHT, "send"))
+                self._destinations[name].lanes.narrow(self._share.fresh, self._share.other)
             return self._destinations[name]
 
     def down(self) -> dict[str, float]:
@@ -78,7 +82,15 @@ class DeliveryTasks:
         """Return the destinations that nothing is sent to now."""
         now = self._shared.clock()
         with self._lock:
-            return [one.name for one in self._destinations.values() if one.down_until > now]
+            down = {one.name for one in self._destinations.values() if one.down_until > now}
+        return sorted(down.union(self._shared.gates.shut(now)))
+
+    def narrow(self, share: Share) -> None:
+        """Have only a share of what else is on its way at a time."""
+        with self._lock:
+            self._share = share
+            for destination in self._destinations.values():
+                destination.lanes.narrow(share.fresh, share.other)
 
     def clock_was_set(self, by: float) -> None:
         """Leave destinations alone for as long as was meant, by the clock that was set by so many seconds."""
@@ -91,7 +103,7 @@ class DeliveryTasks:
         """Begin nothing new; what is on its way ends with its connection or its answer."""
         with self._lock:
             for destination in self._destinations.values():
-                destination.threads.shutdown(wait=False, cancel_futures=True)
+                destination.lanes.shutdown()
                 destination.sender.close()
 
     def run(self, running: Running) -> None:
@@ -119,6 +131,9 @@ class DeliveryTasks:
                 return False
             flight.empty = True
         now = self._shared.clock()
+        worst = self._shared.gates.worst(project, destination.name, now)
+        if worst == NOTHING:  # its window is shut: the keeper asks again when it opens
+            return False
         shared = self._shared
         with shared.store.read() as conn:
             behind = bool(knowledge.outdated(conn, project, destination.name, now, study))
@@ -128,7 +143,7 @@ class DeliveryTasks:
             shared.renew(again)
         with shared.store.begin(together=True) as conn:
             claimed = deliveries.claim(
-                conn, project, destination.name, CLAIM, shared.owner, now, study=study, outbox=shared.here
+                conn, project, destination.name, CLAIM, shared.owner, now, study=study, worst=worst, outbox=shared.here
             )
         shared.sending.update(one.id for one in claimed)
         with flight.changed:
@@ -136,7 +151,7 @@ class DeliveryTasks:
             flight.on_their_way += len(claimed)
         for one in claimed:
             try:
-                destination.threads.submit(self._one, destination, one, flight.landed)
+                destination.lanes.submit(one.priority, self._one, destination, one, flight.landed)
             except RuntimeError:  # stopping: the claim is an orphan of this run, and requeued at the next start
                 return False
         return bool(claimed)
@@ -172,9 +187,22 @@ class DeliveryTasks:
             for _, project, series_index in again:
                 self._shared.tasks.ask(SERIES, project, series_index)
             return None
+        if not self._in_time(destination, one):
+            return Sent(one.id, "pending", "waits", self._shared.clock(), left=False)
         path = self._shared.outbox.path(one.ledger_id, one.out_digest)
         reply, left = destination.sender.send(path, one)
         return self._judge(destination, one, reply, left)
+
+    def _in_time(self, destination: Destination, one: ToSend) -> bool:
+        """Wait for the turn that the rate gives; False when the window has shut meanwhile, or the service stops."""
+        gates = self._shared.gates
+        pace = gates.paces.get((one.project, destination.name))
+        if pace is not None and pace.limited:
+            with destination.lock:
+                wait = pace.reserve(time.monotonic(), one.out_size)
+            if self._shared.stopping.wait(wait):
+                return False
+        return one.priority <= gates.worst(one.project, destination.name, self._shared.clock())
 
     def _judge(self, destination: Destination, one: ToSend, reply: Reply, left: bool) -> Sent:
         now = self._shared.clock()

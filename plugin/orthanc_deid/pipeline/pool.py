@@ -19,9 +19,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from orthanc_deid import logs
+from orthanc_deid.limits import NOTHING
 from orthanc_deid.pipeline import worker
+from orthanc_deid.pipeline.pressure import STAGES, Share
 from orthanc_deid.pipeline.worker import AskKnown, Chunk, Done, End, GiveWay, Item, Setup
-from orthanc_deid.store.rows import FRESH
+from orthanc_deid.store.rows import ANY_PRIORITY, FRESH
 
 log = logs.get(__name__)
 
@@ -33,6 +35,8 @@ LOOK_SECONDS = 5.0
 """How often a silent worker is looked at."""
 MAX_MEMORY = 400 << 20
 """A process that has ever held more is replaced after its chunk."""
+TRICKLE_SECONDS = 1.0
+"""Between two chunks while work gives way as far as it can; of each only an item or two is done."""
 RESTART_PAUSE = 0.5
 """Before a process is started again after it died, so that a fault that strikes at once does not spin."""
 
@@ -69,9 +73,11 @@ class Queue:
         self._put += 1
         self._lanes.setdefault(work.priority, deque()).append((self._put, work))
 
-    def take(self) -> Work:
-        """Return the next one. Raises ValueError when there is none."""
-        lanes = [priority for priority, lane in self._lanes.items() if lane]
+    def take(self, worst: int = ANY_PRIORITY) -> Work | None:
+        """Return the next one of no worse priority than that; None when there is none."""
+        lanes = [priority for priority, lane in self._lanes.items() if lane and priority <= worst]
+        if not lanes:
+            return None
         self._taken += 1
         if self._taken % self.PATIENCE == 0:
             oldest = min(lanes, key=lambda lane: self._lanes[lane][0][0])
@@ -113,8 +119,10 @@ class Pool:
         self._halt = threading.Event()
         self._threads: list[threading.Thread] = []
         self._processes: dict[int, BaseProcess] = {}
+        self._share = STAGES[0]
+        self._busy: dict[bool, int] = {True: 0, False: 0}  # at what is fresh, and at what is not
+        self._trickle_at = 0.0
         self.restarts = 0
-        self.busy = 0
 
     def start(self) -> None:
         """Start the threads; each starts its process at once, so that the first instance does not wait for it."""
@@ -133,6 +141,17 @@ class Pool:
     def waiting(self) -> int:
         """Chunks that no process has taken yet."""
         return len(self._queue)
+
+    def narrow(self, share: Share) -> None:
+        """Let only a share of the workers be busy at a time; with none, one does an item now and then."""
+        with self._ready:
+            self._share = share
+            self._ready.notify_all()
+
+    @property
+    def busy(self) -> int:
+        """Workers that have something to do."""
+        return sum(self._busy.values())
 
     def alive(self) -> int:
         """Return how many processes live."""
@@ -170,18 +189,37 @@ class Pool:
 
     def _next(self) -> Work | None:
         with self._ready:
-            while not self._queue and not self._stopping:
-                self._ready.wait()
-            return None if self._stopping else self._queue.take()
+            while not self._stopping:
+                work = self._queue.take(self._worst()) if self._queue else None
+                if work is not None:
+                    self._busy[work.priority <= FRESH] += 1
+                    if self._trickles(work.priority):
+                        self._trickle_at = time.monotonic() + TRICKLE_SECONDS
+                    return work
+                # A trickle has its time; else somebody notifies.
+                self._ready.wait(TRICKLE_SECONDS / 4 if self._queue else None)
+            return None
+
+    def _trickles(self, priority: int) -> bool:
+        return not (self._share.fresh if priority <= FRESH else self._share.other)
+
+    def _worst(self) -> int:
+        """Return the worst priority of which a chunk may be begun now."""
+        waits = time.monotonic() < self._trickle_at
+        if self.busy >= max(1, round(self._share.fresh * self.size)) or (not self._share.fresh and waits):
+            return NOTHING
+        others = max(1, round(self._share.other * self.size))
+        return FRESH if self._busy[False] >= others or (not self._share.other and waits) else ANY_PRIORITY
 
     def _feed(self, number: int) -> None:
         pipe = self._launch(number)
         while (work := self._next()) is not None:
-            self.busy += 1
             try:
                 healthy = self._run(number, pipe, work)
             finally:
-                self.busy -= 1
+                with self._ready:
+                    self._busy[work.priority <= FRESH] -= 1
+                    self._ready.notify()
             if not healthy:
                 self._end(number, pipe)
                 if self._stopping:
@@ -255,7 +293,7 @@ class Pool:
                         work.done(done)
                         if self._stopping:
                             return False
-                        if left and not asked and self._queue.better(work.priority):
+                        if left and not asked and (self._queue.better(work.priority) or self._trickles(work.priority)):
                             asked = True
                             pipe.send(GiveWay())
                     case AskKnown(project, subject, revision):

@@ -172,8 +172,11 @@ class Keeper:
                 self._backlog_at = time.monotonic() + (SHARED_BACKLOG_SECONDS if shared else BACKLOG_SECONDS)
                 backlog = ledger.backlog(conn, self._shared.config.projects)
         for delivery in due:
-            if delivery.project in self._shared.config.projects:
+            if delivery.project not in self._shared.config.projects:
+                continue
+            if delivery.priority <= self._shared.gates.worst(delivery.project, delivery.destination, now):
                 key = (delivery.project, delivery.destination, delivery.out_study)
                 self._shared.tasks.ask(DELIVERY, *key, priority=delivery.priority)
         for series in backlog:
-            self._shared.tasks.ask(SERIES, series.project, series.series_index, priority=series.priority)
+            if series.priority <= self._shared.worst(series.project):
+                self._shared.tasks.ask(SERIES, series.project, series.series_index, priority=series.priority)

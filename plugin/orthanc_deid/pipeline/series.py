@@ -12,6 +12,7 @@ from functools import partial
 from itertools import groupby
 
 from orthanc_deid import logs
+from orthanc_deid.limits import NOTHING
 from orthanc_deid.pipeline.pool import Pool, Work
 from orthanc_deid.pipeline.recorder import Recorder
 from orthanc_deid.pipeline.shared import Shared
@@ -81,11 +82,15 @@ class SeriesTasks:
         """Claim and submit until enough are on their way."""
         enough = min(CHUNK, self._pool.size)
         while not self._shared.stopping.is_set():
+            allowed = self._shared.worst(series.project)
             with series.changed:
                 asked = series.ask(enough if series.begun else 1)
-            if asked is None:
-                return
-            room, worst = asked
+                if asked is None:
+                    return
+                if allowed == NOTHING:  # the keeper asks again when there is room
+                    series.answered([], *asked)
+                    return
+            room, worst = asked[0], min(asked[1], allowed)
             if not self._shared.held():
                 return  # the keeper asks again when this service counts as alive
             now = self._shared.clock()
@@ -93,7 +98,7 @@ class SeriesTasks:
                 works = ledger.claim(conn, series.project, series.index, room, self._shared.owner, now, worst=worst)
             self._shared.in_hand.update(work.id for work in works)
             with series.changed:
-                series.answered([work.priority for work in works], room, worst)
+                series.answered([work.priority for work in works], *asked)
             if works:
                 running.priority = works[0].priority
             vault = self._shared.vaults[series.project]

@@ -27,11 +27,13 @@ from orthanc_deid.orthanc.peers import Peers
 from orthanc_deid.orthanc.settings import Receivers
 from orthanc_deid.pipeline.commitment import Committer
 from orthanc_deid.pipeline.delivery import DeliveryTasks
+from orthanc_deid.pipeline.governor import Governor
 from orthanc_deid.pipeline.intake import Intake
 from orthanc_deid.pipeline.jobs import Jobs
 from orthanc_deid.pipeline.membership import Membership
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.pool import Pool, Work
+from orthanc_deid.pipeline.pressure import Share
 from orthanc_deid.pipeline.recorder import Recorder
 from orthanc_deid.pipeline.release import Keeper
 from orthanc_deid.pipeline.senders import maker
@@ -115,6 +117,7 @@ class Service:
             lambda: executor(self._shared.here),
         )
         self._shared.tasks = self._tasks
+        self._governor = Governor(self._shared, self._narrow, self._keeper.nudge)
         self.jobs = Jobs(self, self._shared.clock, self._shared.leads)
         self._lock: BinaryIO | None = None
         self._started = 0.0
@@ -139,6 +142,7 @@ class Service:
         self._intake.start()
         self._keeper.start()
         self._committer.start()
+        self._governor.start()
         self.jobs.start()
         log.info("the service has started", version=__version__, pid=os.getpid(), workers=self._pool.size)
 
@@ -156,6 +160,7 @@ class Service:
             self._spool.stop(left(0.2))
         self._keeper.stop(left(0.2))
         self._committer.stop(left(0.2))
+        self._governor.stop(left(0.1))
         self._deliveries.stop()
         self._pool.stop(left(0.4))
         self._tasks.stop(left(0.5))
@@ -383,6 +388,19 @@ class Service:
             "Orthanc": {"Answers": self.orthanc.answers, "Seconds": round(self.orthanc.seconds, 3)},
             "Free": self._free(),
             "PeersDown": sorted(self._deliveries.down()),
+            "DestinationsWaiting": self._shared.gates.waiting(now),
+            "Flow": {
+                "Stage": self._governor.pressure.stage,
+                "LatencySeconds": self._governor.pressure.latency,
+                "IdleSeconds": self._governor.pressure.idle,
+                "OutboxBytes": self._governor.outbox_bytes,
+                "Paused": self._shared.paused,
+                "BackfillWaits": sorted(
+                    name
+                    for name, project in self.config.projects.items()
+                    if not project.backfill_window.open(self._shared.clock())
+                ),
+            },
             "Troubles": troubles,
             "Leads": self._shared.leads.is_set(),
             "Services": [
@@ -431,7 +449,12 @@ class Service:
                 for name, project in self.config.projects.items()
             },
             self.config.gateway.spool if self.config.gateway else None,
+            self.config.niceness,
         )
+
+    def _narrow(self, share: Share) -> None:
+        self._pool.narrow(share)
+        self._deliveries.narrow(share)
 
     def _known(self, project: str, subject_index: str, revision: int) -> tuple[int, list[bytes]]:
         """Answer a worker, however long the database is away: without an answer its thread would end, and its chunk

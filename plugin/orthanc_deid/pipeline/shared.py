@@ -12,6 +12,7 @@ from orthanc_deid import logs
 from orthanc_deid.config import Config, Project
 from orthanc_deid.identity.keys import ProjectKeys
 from orthanc_deid.identity.vault import Vault
+from orthanc_deid.limits import NOTHING, Gates
 from orthanc_deid.orthanc.client import OrthancClient
 from orthanc_deid.orthanc.peers import Peers
 from orthanc_deid.orthanc.settings import Receivers
@@ -19,6 +20,7 @@ from orthanc_deid.pipeline.clock import Clock
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.tasks import SERIES
 from orthanc_deid.store import Store
+from orthanc_deid.store.rows import ANY_PRIORITY, BACKFILL
 
 if TYPE_CHECKING:
     from orthanc_deid.pipeline.tasks import Tasks
@@ -88,12 +90,28 @@ class Shared:
     """The same of deliveries."""
     stored_here: dict[str, None] = field(default_factory=dict)
     """Orthanc ids of research copies that this run has stored and not yet seen in the change log."""
+    paused: str = ""
+    """Why nothing new is de-identified: `outbox` or `disk` is full (governor.py); empty: it is."""
     tasks: Tasks = field(init=False)
     peers: Peers = field(init=False)
+    gates: Gates = field(init=False)
     vaults: dict[str, Vault] = field(init=False)
 
     def __post_init__(self) -> None:
         self.vaults = {name: Vault(keys) for name, keys in self.keys.items()}
+        self.gates = Gates(
+            {
+                (name, destination): limits
+                for name, project in self.config.projects.items()
+                for destination, limits in project.limits.items()
+            }
+        )
+
+    def worst(self, project: str) -> int:
+        """Return the worst priority that may be worked on now for a project; NOTHING for none at all."""
+        if self.paused:
+            return NOTHING
+        return ANY_PRIORITY if self.project(project).backfill_window.open(self.clock()) else BACKFILL - 1
 
     def project(self, name: str) -> Project:
         """Return the settings of a configured project."""

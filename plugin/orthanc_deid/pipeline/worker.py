@@ -39,7 +39,7 @@ from orthanc_deid.orthanc.client import Fetched, NotFound, OrthancClient, Orthan
 from orthanc_deid.orthanc.push import orthanc_ids
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.spoolfolder import find, titles
-from orthanc_deid.tuning import settle
+from orthanc_deid.tuning import settle, stand_back
 
 MEMORY_BYTES = 24 << 20
 """A source longer than this is not held in memory but in an unlinked file of the outbox."""
@@ -72,6 +72,7 @@ class Setup:
     projects: dict[str, ProjectSetup]
     spool: Path | None = None
     """Where originals are in gateway mode."""
+    niceness: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,6 +493,7 @@ def main(pipe: Connection, setup: Setup) -> None:
     means."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    stand_back(setup.niceness)
     worker = Worker(pipe, setup)
     worker.warm_up()
     settle()

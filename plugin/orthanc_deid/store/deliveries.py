@@ -22,6 +22,7 @@ from orthanc_deid.store import counting, job_items
 from orthanc_deid.store.knowledge import CURRENT
 from orthanc_deid.store.ledger import deliver, settle
 from orthanc_deid.store.rows import (
+    ANY_PRIORITY,
     CONFIRMED,
     CONFLICT,
     LOCAL,
@@ -94,6 +95,7 @@ _due_of_all = (
     .where(deliveries.c.project == sa.bindparam("of_project"), deliveries.c.destination == sa.bindparam("to"))
     .where(among(deliveries.c.state, PENDING), deliveries.c.next_try <= sa.bindparam("now"), _open, CURRENT)
     .where(_in_reach)
+    .where(deliveries.c.priority <= sa.bindparam("worst"))
     .order_by(deliveries.c.priority, deliveries.c.id)
     .limit(sa.bindparam("most"))
     .with_for_update(of=[deliveries, ledger], skip_locked=True)
@@ -169,6 +171,7 @@ def claim(
     *,
     study: str | None = None,
     outbox: str | None = None,
+    worst: int = ANY_PRIORITY,
 ) -> list[ToSend]:
     """Take deliveries that are due for `owner`, best priority first, and write down that their bytes may leave now.
 
@@ -183,6 +186,7 @@ def claim(
         "most": limit,
         "of_study": study,
         "here": outbox,
+        "worst": worst,
     }
     if conn.dialect.name != "sqlite":
         # Locked first: nothing is learnt of these subjects between the look at what is known and the claim's end.
