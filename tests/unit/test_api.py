@@ -331,6 +331,9 @@ def test_openapi_describes_every_route(api: Api) -> None:
         "/deid/projects/{name}/studies/{uid}/release", "/deid/projects/{name}/studies/{uid}/hold",
         "/deid/quarantine", "/deid/quarantine/{item}", "/deid/spool", "/deid/spool/{item}",
         "/deid/health", "/deid/metrics",
+        "/deid/projects/{name}/studies/{uid}/resend", "/deid/projects/{name}/studies/{uid}/replace",
+        "/deid/projects/{name}/studies/{uid}/recall", "/deid/projects/{name}/replace",
+        "/deid/todo", "/deid/todo/{item}",
     }  # fmt: skip
     assert set(document["paths"]) == expected
     operations = [operation for path in document["paths"].values() for operation in path.values()]

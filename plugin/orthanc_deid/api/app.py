@@ -5,7 +5,15 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from orthanc_deid import __version__
-from orthanc_deid.api import errors, routes_jobs, routes_projects, routes_quarantine, routes_service, routes_spool
+from orthanc_deid.api import (
+    errors,
+    routes_deliveries,
+    routes_jobs,
+    routes_projects,
+    routes_quarantine,
+    routes_service,
+    routes_spool,
+)
 from orthanc_deid.api.guard import Guard
 from orthanc_deid.api.host import Service
 
@@ -25,7 +33,7 @@ def create_app(service: Service, secret: str) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for routes in (routes_jobs, routes_projects, routes_quarantine, routes_spool, routes_service):
+    for routes in (routes_jobs, routes_projects, routes_deliveries, routes_quarantine, routes_spool, routes_service):
         app.include_router(routes.router)
     errors.install(app)
     app.add_middleware(Guard, secret=secret)

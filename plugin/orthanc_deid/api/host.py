@@ -8,6 +8,7 @@ from fastapi import Request
 
 from orthanc_deid.config import Config
 from orthanc_deid.pipeline.jobs import Jobs
+from orthanc_deid.pipeline.recall import Recalls
 from orthanc_deid.store import Store
 
 
@@ -17,6 +18,7 @@ class Service(Protocol):
     config: Config
     store: Store
     jobs: Jobs
+    recalls: Recalls
 
     def nudge(self) -> None:
         """Look for new work now."""

@@ -107,8 +107,9 @@ class JobBody(DeidentifyBody):
 class QuarantineBody(Body):
     """What to do with an instance in quarantine."""
 
-    Action: Literal["retry", "exclude"] = Field(
-        description="retry: de-identify it again, after a change of the profile, say; exclude: it is left out for good."
+    Action: Literal["retry", "exclude", "replace"] = Field(
+        description="retry: de-identify it again, after a change of the profile, say; exclude: it is left out for "
+        "good; replace: what a destination holds under its UIDs (a conflict) is deleted there, and it is sent again."
     )
 
 
@@ -125,6 +126,44 @@ class SpoolItem(BaseModel):
     Reason: str = Field(description="unmatched, sender-unknown, or why it could not be read.")
     Since: str
     Size: int = Field(description="Bytes.")
+
+
+class ResendBody(Body):
+    """Where to send again."""
+
+    Destination: str | None = Field(
+        None, min_length=1, max_length=100, description="One of the project's, as its page names it; none: all."
+    )
+
+
+class TodoBody(Body):
+    """What became of something that only a person could delete."""
+
+    Action: Literal["done", "retry"] = Field(description="done: it was deleted there; retry: the service tries again.")
+
+
+class Begun(BaseModel):
+    """What a request began."""
+
+    Instances: int = Field(description="Instances that it is about.")
+    SourceMissing: int = Field(
+        description="Instances left as they are: they cannot be made again without their source."
+    )
+
+
+class Todo(BaseModel):
+    """Something that was sent and has to be deleted at its destination by a person."""
+
+    ID: int
+    Project: str
+    Destination: str
+    Reason: str = Field(description="unable: no way to delete there; refused: the destination does not allow it.")
+    Then: Literal["recall", "replace"] = Field(description="replace: it is sent anew when it is done.")
+    Pseudonym: str
+    StudyInstanceUID: str
+    SeriesInstanceUID: str
+    SOPInstanceUID: str
+    Since: str
 
 
 class Error(BaseModel):

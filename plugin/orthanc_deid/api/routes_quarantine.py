@@ -61,9 +61,13 @@ def get_quarantine(item: ItemId, service: Host) -> dict[str, Any]:
     responses={409: {"model": Error, "description": "The item is not held any more."}},
 )
 def decide(item: ItemId, body: QuarantineBody, service: Host) -> dict[str, Any]:
-    """Try an item again (what was refused or in conflict is offered again), or leave it out for good."""
+    """Try an item again (what was refused or in conflict is offered again), leave it out for
+    good, or put it in the place of what a destination holds under its UIDs."""
     _row(service, item)
-    done = service.retry(item) if body.Action == "retry" else service.exclude(item)
+    if body.Action == "replace":
+        done = service.recalls.replace_conflict(item)
+    else:
+        done = service.retry(item) if body.Action == "retry" else service.exclude(item)
     if not done:
         raise ApiError(409, "wrong state", f"this instance cannot be given to {body.Action} in its state")
     return {}

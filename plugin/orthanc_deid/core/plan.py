@@ -216,7 +216,7 @@ def compile_plan(spec: PlanSpec, sop_class_uid: str) -> Plan:
         sop_class=sop_class_uid,
         iod=sop_class.iod,
         root=_Compiler(spec, sop_class.iod).root(),
-        digest=_digest(spec, sop_class_uid),
+        digest=plan_digest(spec, sop_class_uid),
         method_codes=_method_codes(spec),
         options=spec.options,
         cleans=spec.cleans,
@@ -225,7 +225,8 @@ def compile_plan(spec: PlanSpec, sop_class_uid: str) -> Plan:
     )
 
 
-def _digest(spec: PlanSpec, sop_class: str) -> str:
+def plan_digest(spec: PlanSpec, sop_class: str) -> str:
+    """Return the digest that the plan for a SOP class has, without compiling it."""
     return hashlib.sha256(f"{spec.digest} {sop_class}".encode()).hexdigest()
 
 

@@ -34,6 +34,7 @@ from orthanc_deid.pipeline.membership import Membership
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.pool import Pool, Work
 from orthanc_deid.pipeline.pressure import Share
+from orthanc_deid.pipeline.recall import Recalls
 from orthanc_deid.pipeline.recorder import Recorder
 from orthanc_deid.pipeline.release import Keeper
 from orthanc_deid.pipeline.senders import maker
@@ -118,6 +119,7 @@ class Service:
         )
         self._shared.tasks = self._tasks
         self._governor = Governor(self._shared, self._narrow, self._keeper.nudge)
+        self.recalls = Recalls(self._shared, self._deliveries)
         self.jobs = Jobs(self, self._shared.clock, self._shared.leads)
         self._lock: BinaryIO | None = None
         self._started = 0.0
@@ -143,6 +145,7 @@ class Service:
         self._keeper.start()
         self._committer.start()
         self._governor.start()
+        self.recalls.start()
         self.jobs.start()
         log.info("the service has started", version=__version__, pid=os.getpid(), workers=self._pool.size)
 
@@ -161,6 +164,7 @@ class Service:
         self._keeper.stop(left(0.2))
         self._committer.stop(left(0.2))
         self._governor.stop(left(0.1))
+        self.recalls.stop(left(0.2))
         self._deliveries.stop()
         self._pool.stop(left(0.4))
         self._tasks.stop(left(0.5))

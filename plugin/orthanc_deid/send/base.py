@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from orthanc_deid.orthanc.peers import Gone
 from orthanc_deid.orthanc.push import Reply
 from orthanc_deid.store.rows import ToSend
 
-__all__ = ["CanDelete", "Missing", "Reply", "Sender", "ToSend"]
+__all__ = ["CanDelete", "Gone", "Missing", "Reply", "Sender", "ToSend"]
 
 
 class Sender(Protocol):
@@ -32,8 +33,8 @@ class Sender(Protocol):
 class CanDelete(Protocol):
     """A sender whose receiver lets us take an output back."""
 
-    def delete(self, one: ToSend) -> bool:
-        """Delete what was sent; True when it is not there any more."""
+    def delete(self, one: ToSend) -> Gone:
+        """Delete what was sent, and say what became of it. Raises OSError where that cannot be done now."""
         ...
 
 

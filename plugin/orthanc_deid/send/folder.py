@@ -15,7 +15,7 @@ from pydicom import dcmread
 
 from orthanc_deid import logs
 from orthanc_deid.send import bids, names
-from orthanc_deid.send.base import Reply, ToSend
+from orthanc_deid.send.base import Gone, Reply, ToSend
 from orthanc_deid.send.below import Astray, Below
 from orthanc_deid.send.names import Place
 
@@ -74,7 +74,7 @@ class FolderSender:
         except OSError:
             return False
 
-    def delete(self, one: ToSend) -> bool:
+    def delete(self, one: ToSend) -> Gone:
         """Remove the file of an output, the folders that are empty then, and from the lists who has none left."""
         self._entered.discard((one.out_patient, one.out_study))
         try:
@@ -84,10 +84,12 @@ class FolderSender:
             if self._layout == "bids":
                 bids.leave(self._below, one.out_patient, one.out_study)
         except FileNotFoundError:
-            return self.alive()
-        except (Astray, OSError):
-            return False
-        return True
+            return Gone.ABSENT if self.alive() else Gone.WAITS
+        except Astray:
+            return Gone.REFUSED
+        except OSError:
+            return Gone.WAITS
+        return Gone.DELETED
 
     def _held(self, root: int, one: ToSend) -> list[Place]:
         """Return where the file may lie: of a BIDS tree the series' folder is known by the end of its name."""

@@ -6,9 +6,9 @@ import threading
 from pathlib import Path
 
 from orthanc_deid.orthanc import push
-from orthanc_deid.orthanc.client import Failed, OrthancClient, OrthancError
+from orthanc_deid.orthanc.client import Failed, NotFound, OrthancClient, OrthancError, Unavailable
 from orthanc_deid.orthanc.peers import Peers
-from orthanc_deid.send.base import Reply, ToSend
+from orthanc_deid.send.base import Gone, Reply, ToSend
 
 
 class PeerSender:
@@ -25,6 +25,10 @@ class PeerSender:
     def alive(self) -> bool:
         """Whether the peer answers, with the credentials that are configured for it."""
         return self._peers.probe(self._name) is None
+
+    def delete(self, one: ToSend) -> Gone:
+        """Delete one instance there."""
+        return self._peers.delete(self._name, "instances", one.out_orthanc_id)
 
     def close(self) -> None:
         """The connections are those of all peers."""
@@ -73,6 +77,18 @@ class CopySender:
         except (Failed, OrthancError):
             return False
         return True
+
+    def delete(self, one: ToSend) -> Gone:
+        """Delete one copy."""
+        try:
+            self._orthanc.change("DELETE", f"/instances/{one.out_orthanc_id}")
+        except NotFound:
+            return Gone.ABSENT
+        except Unavailable:
+            return Gone.WAITS
+        except OrthancError:
+            return Gone.REFUSED
+        return Gone.DELETED
 
     def close(self) -> None:
         """The connections are the client's."""

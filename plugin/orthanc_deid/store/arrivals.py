@@ -18,6 +18,7 @@ from orthanc_deid.store.rows import (
     ORTHANC,
     QUARANTINED,
     QUEUED,
+    RECALLED,
     REJECTED,
     SPENT,
     SPOOL,
@@ -126,7 +127,7 @@ def _add(
         others = [
             other for digest, other in versions.items() if digest != source.digest and other.state not in _NO_MORE
         ]
-        held = any(other.id in left for other in others)
+        held = any(other.id in left or other.state == RECALLED for other in others)
         if row is not None:
             (hold if held else revive).add(row.id)
         else:

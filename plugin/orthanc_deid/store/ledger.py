@@ -9,6 +9,7 @@ One row per (project, source instance, source digest):
                                      │                                        or refused or conflict
                                      └─▶ quarantined, rejected or source-lost
 
+    recalled     what was sent of it is taken back, and it does not go again by itself (recalls.py)
     superseded   new content under the same source id took its place before anything had left
     source-lost  Orthanc has the source no more, and no outcome had been reached
     excluded     a person decided that it stays out
@@ -59,15 +60,18 @@ from orthanc_deid.store.rows import (
     QUARANTINED,
     QUEUED,
     READY,
+    RECALLING,
     REFUSED,
     REJECTED,
     RELEASED,
+    REPLACE,
     SENDING,
     SOURCE_LOST,
     STATES,
-    STORED,
     TERMINAL,
+    TODO,
     UNFINISHED,
+    UNSETTLED,
     WORKING,
     Added,
     Backlog,
@@ -90,7 +94,7 @@ __all__ = [
     "Unfinished", "Work",
     "add_many", "backlog", "claim", "claimed", "confirmed_since", "counts", "exclude", "find", "finish_many",
     "get", "give_back", "known_sources", "knows_output", "live_outputs", "mark_lost", "oldest_unfinished", "quarantine",
-    "quarantine_count", "reasons", "release_rows", "remake", "renew", "requeue_orphans", "retry", "settle",
+    "quarantine_count", "reasons", "release_rows", "remake", "renew", "requeue", "requeue_orphans", "retry", "settle",
     "unfinished",
 ]  # fmt: skip
 
@@ -135,10 +139,19 @@ _finished = (
     "out_orthanc_id", "out_digest", "out_size", "plan_digest", "known_revision", "late", "owner", "outbox",
     "updated",
 )  # fmt: skip
+_UIDS = ("out_patient", "out_study", "out_series", "out_sop", "out_orthanc_id")
+
+
+def _outcome_of(name: str) -> sa.ColumnElement[Any]:
+    """Return what a column becomes; the UIDs stay where there is no output, since an earlier one may have been sent."""
+    value: sa.BindParameter[Any] = sa.bindparam(f"to_{name}", type_=ledger.c[name].type)
+    return sa.func.coalesce(value, ledger.c[name]) if name in _UIDS else value
+
+
 _finish = (
     sa.update(ledger)
     .where(ledger.c.id == sa.bindparam("row_id"), ledger.c.state == WORKING)
-    .values({name: sa.bindparam(f"to_{name}") for name in _finished})
+    .values({name: _outcome_of(name) for name in _finished})
 )
 _let_go = (
     sa.update(ledger)
@@ -154,11 +167,30 @@ _other_bytes = (
     .where(
         deliveries.c.ledger_id.in_(EACH),
         deliveries.c.destination.in_(sa.bindparam("to", expanding=True)),
-        deliveries.c.state.not_in([PENDING, SENDING]),
+        sa.or_(
+            deliveries.c.state.not_in([PENDING, SENDING, RECALLING, TODO]),
+            sa.and_(deliveries.c.state == PENDING, deliveries.c.recall == REPLACE),
+        ),
         deliveries.c.sent_digest
         != sa.select(ledger.c.out_digest).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery(),
     )
-    .values(state=PENDING, next_try=sa.bindparam("now"), updated=sa.bindparam("now"), reason=None)
+    .values(
+        state=sa.case((deliveries.c.recall == REPLACE, RECALLING), else_=PENDING),
+        next_try=sa.bindparam("now"),
+        updated=sa.bindparam("now"),
+        reason=None,
+    )
+)
+_as_it_was = (
+    sa.update(deliveries)
+    .where(
+        deliveries.c.ledger_id.in_(EACH),
+        deliveries.c.recall == REPLACE,
+        deliveries.c.state.not_in([SENDING, RECALLING, TODO]),
+        deliveries.c.sent_digest
+        == sa.select(ledger.c.out_digest).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery(),
+    )
+    .values(recall=None, there=None)
 )
 # Locked: of two services that end the last two deliveries of a row, the second sees what the first has written.
 _released = sa.select(ledger.c.id).where(_its, ledger.c.state == RELEASED).order_by(ledger.c.id).with_for_update()
@@ -345,6 +377,7 @@ def deliver(conn: Connection, ids: Sequence[int], destinations: Sequence[str], n
         insert_ignore(conn, deliveries, [{**row, "state": PENDING, "next_try": now, "updated": now} for row in rows])
         made += len(rows)
     change(conn, _other_bytes, ids, to=list(destinations), now=now)
+    change(conn, _as_it_was, ids)
     return made
 
 
@@ -359,7 +392,7 @@ def settle(conn: Connection, ids: Iterable[int], now: float) -> list[int]:
     groups: dict[tuple[str, str | None], list[int]] = defaultdict(list)
     for ledger_id in open_rows:
         had = states[ledger_id]
-        if not had.keys().isdisjoint((PENDING, SENDING, STORED)):
+        if not UNSETTLED.isdisjoint(had):
             continue
         state = next((state for state in (CONFLICT, REFUSED) if state in had), CONFIRMED)
         groups[state, had.get(state)].append(ledger_id)
@@ -397,6 +430,11 @@ def remake(conn: Connection, ids: Iterable[int], now: float) -> list[tuple[int, 
 def renew(conn: Connection, ids: Iterable[int], now: float) -> list[tuple[int, str, str]]:
     """Queue rows whose output was made before something was learnt of its subject. Deliveries are kept."""
     return _requeue(conn, ids, [READY, RELEASED], now, {"attempt": 0})
+
+
+def requeue(conn: Connection, ids: Iterable[int], states: Sequence[str], now: float) -> list[tuple[int, str, str]]:
+    """Queue rows in these states once more, as if nobody had tried yet. Deliveries are kept."""
+    return _requeue(conn, ids, states, now, {"attempt": 0, "reason": None, "tag": None, "findings": None})
 
 
 def _requeue(

@@ -22,6 +22,11 @@ def put(conn: Connection, key: str, value: str) -> None:
     conn.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
 
 
+def remove(conn: Connection, key: str) -> None:
+    """Forget a fact."""
+    conn.execute(sa.delete(meta).where(meta.c.key == key))
+
+
 def cursor(conn: Connection) -> int:
     """Return the sequence number up to which Orthanc's change log has been read; 0 at first."""
     return int(get(conn, _CURSOR) or 0)

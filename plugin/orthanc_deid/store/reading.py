@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from orthanc_deid.store import counting
 from orthanc_deid.store.rows import (
     HELD,
+    OPEN,
     ORTHANC,
     QUEUED,
     READY,
@@ -24,7 +25,7 @@ from orthanc_deid.store.rows import (
     QuarantineRow,
     Unfinished,
 )
-from orthanc_deid.store.schema import OPEN, among, ledger, outputs
+from orthanc_deid.store.schema import among, ledger, outputs
 from orthanc_deid.store.sql import select_in
 
 _IS_OPEN = among(ledger.c.state, *OPEN)

@@ -16,6 +16,7 @@ LOCAL = "research-copy"
 QUEUED, WORKING, PAUSED, READY, RELEASED = "queued", "working", "paused", "ready", "released"
 CONFIRMED, QUARANTINED, REJECTED, REFUSED, CONFLICT = "confirmed", "quarantined", "rejected", "refused", "conflict"
 SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED = "source-lost", "excluded", "cancelled", "superseded"
+RECALLED = "recalled"
 
 ORTHANC, SPOOL = "orthanc", "spool"
 """Who has the bytes of a source: Orthanc's storage, or the spool of gateway mode."""
@@ -25,15 +26,17 @@ UNFINISHED = frozenset({QUEUED, WORKING, PAUSED})
 GONE = frozenset({SUPERSEDED, SOURCE_LOST})
 """States whose source was not there any more; when it is there again, the row is queued again."""
 TERMINAL = frozenset(
-    {CONFIRMED, QUARANTINED, REJECTED, REFUSED, CONFLICT, SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED}
+    {CONFIRMED, QUARANTINED, REJECTED, REFUSED, CONFLICT, SOURCE_LOST, EXCLUDED, CANCELLED, SUPERSEDED, RECALLED}
 )
 """States that nothing but a person, a job or new content changes."""
-SPENT = frozenset({CONFIRMED, REJECTED, EXCLUDED, CANCELLED, SUPERSEDED})
+SPENT = frozenset({CONFIRMED, REJECTED, EXCLUDED, CANCELLED, SUPERSEDED, RECALLED})
 """States after which a source that waits in the spool is not needed any more."""
 HELD = frozenset({QUARANTINED, REJECTED, REFUSED, CONFLICT, SOURCE_LOST})
 """States of what did not get through and may need a person."""
 WITH_OUTPUT = frozenset({READY, RELEASED, CONFIRMED, REFUSED, CONFLICT})
 """States of what came through the engine."""
+OPEN = UNFINISHED | {READY, RELEASED}
+"""States before the end of a row's way."""
 STATES = UNFINISHED | {READY, RELEASED} | TERMINAL
 """All states of a row of the ledger; ledger.py says how one leads to the next."""
 
@@ -43,6 +46,12 @@ ANY_PRIORITY = 32767
 
 PENDING, SENDING, STORED = "pending", "sending", "stored"
 """States of a delivery before it is confirmed, refused or in conflict; stored: the receiver has yet to commit to it."""
+RECALLING, TODO = "recalling", "todo"
+"""States of a delivery that is being deleted at its destination, by this service or by a person."""
+UNSETTLED = frozenset({PENDING, SENDING, STORED, RECALLING, TODO})
+"""States of a delivery that keep its row from its end."""
+RECALL, REPLACE = "recall", "replace"
+"""Why: for good, or to send a newer output in its place."""
 
 
 @dataclass(frozen=True, slots=True)

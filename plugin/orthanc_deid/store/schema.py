@@ -14,14 +14,13 @@ import sqlalchemy as sa
 from orthanc_deid.store.compact import Compact
 from orthanc_deid.store.rows import (
     HELD,
+    OPEN,
     PAUSED,
     PENDING,
     QUEUED,
     READY,
-    RELEASED,
     SENDING,
     STORED,
-    UNFINISHED,
     WORKING,
 )
 
@@ -33,9 +32,7 @@ NAMES = {
 }
 metadata = sa.MetaData(naming_convention=NAMES)
 
-OPEN = UNFINISHED | {READY, RELEASED}
-"""States before the end of a row's way. Almost all rows are past it: only the others are in most indexes, and these
-stay small for ever."""
+# Almost all rows are past the end of their way: only the OPEN ones are in most indexes, and these stay small for ever.
 
 
 def among(column: sa.ColumnElement[Any], *states: str) -> sa.ColumnElement[bool]:
@@ -51,6 +48,8 @@ def _where(*states: str) -> dict[str, Any]:
     return {"sqlite_where": text, "postgresql_where": text}
 
 
+TAKEN_BACK = "recall IS NOT NULL"
+"""Few deliveries are being taken back or replaced."""
 SPOOLED = "spool IS NOT NULL"
 """Few rows have their original in the spool."""
 UNCOUNTED = "outcome IS NULL"
@@ -188,7 +187,7 @@ deliveries = sa.Table(
     sa.Column("destination", sa.String(100), nullable=False),
     sa.Column("project", sa.String(64), nullable=False),
     sa.Column("out_study", Compact, nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),  # pending | sending | stored | confirmed | refused | conflict
+    sa.Column("state", sa.String(16), nullable=False),  # rows.py has them
     sa.Column("sent_digest", Compact),  # of the bytes of the last attempt, written before they go
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("next_try", sa.Float, nullable=False),
@@ -197,11 +196,14 @@ deliveries = sa.Table(
     sa.Column("reason", sa.String(40)),
     sa.Column("updated", sa.Float, nullable=False),
     sa.Column("transaction_uid", sa.String(64)),  # the storage commitment that was asked for
+    sa.Column("recall", sa.String(8)),  # recall | replace: what was sent is to be deleted there
+    sa.Column("there", sa.Text),  # JSON: under which UIDs, where the output's may be others by now
     sa.UniqueConstraint("ledger_id", "destination"),
     sa.Index("ix_deliveries_pending", "destination", "project", "out_study", "id", **_where(PENDING)),
     sa.Index("ix_deliveries_next", "next_try", **_where(PENDING)),
     sa.Index("ix_deliveries_sending", "owner", **_where(SENDING)),
     sa.Index("ix_deliveries_stored", "destination", **_where(STORED)),
+    sa.Index("ix_deliveries_recall", "id", sqlite_where=sa.text(TAKEN_BACK), postgresql_where=sa.text(TAKEN_BACK)),
 )
 
 sent = sa.Table(

@@ -13,8 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from orthanc_deid.store.rows import PENDING, QUEUED, READY, RELEASED, SENDING, WORKING
-from orthanc_deid.store.schema import OPEN, among, deliveries, leases, ledger, services
+from orthanc_deid.store.rows import OPEN, PENDING, QUEUED, READY, RELEASED, SENDING, WORKING
+from orthanc_deid.store.schema import among, deliveries, leases, ledger, services
 from orthanc_deid.store.sql import insert_ignore
 
 LEADER = "leader"
