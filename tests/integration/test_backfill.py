@@ -18,7 +18,7 @@ from tests import flow
 from tests.builders import Origin, ct, mr, person, to_bytes, us
 from tests.orthancs import Orthanc, clinical_orthanc, deid_section, research_orthanc, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_orthanc]
 
 PROJECT: dict[str, Any] = {"Profile": "basic", "Destinations": [{"Peer": "research"}], "Release": "instance"}
 PATIENTS, SLICES = 24, 10

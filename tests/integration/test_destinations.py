@@ -17,7 +17,7 @@ from tests.builders import Origin, person
 from tests.orthancs import Orthanc, clinical_orthanc, deid_section, free_port, research_orthanc, until
 from tests.receivers import dataset_of, listens, scp, storescp
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_orthanc]
 
 
 def section(*destinations: Mapping[str, Any], **project: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pytest
 from tests import flow
 from tests.orthancs import Orthanc, clinical_orthanc, deid_section, research_orthanc, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_orthanc]
 
 
 def troubles(clinical: Orthanc) -> set[str]:

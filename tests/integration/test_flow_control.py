@@ -16,7 +16,7 @@ from tests import flow
 from tests.builders import Origin, mr, person, to_bytes
 from tests.orthancs import Orthanc, clinical_orthanc, deid_section, research_orthanc, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_orthanc]
 
 
 def section(destination: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tests import builders, flow
 from tests.builders import Origin, person
 from tests.orthancs import Orthanc, clinical_orthanc, deid_section, research_orthanc, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_orthanc]
 
 
 def back_up(clinical: Orthanc, folder: Path) -> None:

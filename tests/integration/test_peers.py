@@ -14,7 +14,7 @@ from tests import flow
 from tests.certificates import Authority, Front
 from tests.orthancs import Orthanc, clinical_orthanc, research_orthanc, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_orthanc]
 
 USER, PASSWORD = "gateway", "swordfish-of-the-peer"
 

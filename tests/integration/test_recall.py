@@ -12,7 +12,7 @@ import pytest
 from tests import builders, flow
 from tests.orthancs import Orthanc, clinical_orthanc, deid_section, research_orthanc, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_orthanc]
 
 
 def order(clinical: Orthanc, what: str, study: object, body: Any = None) -> dict[str, int]:

@@ -16,7 +16,7 @@ from tests.orthancs import Orthanc, clinical_orthanc, free_port, research_orthan
 from tests.postgres import Postgres, postgres
 from tests.services import Cluster, Running, cluster
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.one_orthanc, pytest.mark.timeout(400)]
 
 TAKEN_OVER = 30.0
 """Seconds within which the work of a dead service is in other hands."""

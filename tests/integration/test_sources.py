@@ -18,7 +18,7 @@ from tests.builders import Origin, ct, person, to_bytes
 from tests.flow import identifying, sweep
 from tests.orthancs import clinical_orthanc, deid_section, research_orthanc, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_orthanc]
 
 PROJECT: dict[str, Any] = {"Profile": "basic", "Destinations": [{"Peer": "research"}], "Release": "instance"}
 SLICES = 4
