@@ -49,7 +49,7 @@ def test_a_wrong_configuration_keeps_orthanc_from_starting_and_shows_every_fault
         Projects={
             "lung": good | {"Release": "sometimes", "QuietSecond": 3},
             "no name": good,
-            "elsewhere": good | {"Destinations": [{"Modality": "PACS"}]},
+            "elsewhere": good | {"Destinations": [{"Mailbox": "PACS"}]},
             "unknown": good | {"Profile": "nowhere"},
         }
     )
@@ -58,7 +58,7 @@ def test_a_wrong_configuration_keeps_orthanc_from_starting_and_shows_every_fault
         "Deid.Projects.lung.Release",
         "Deid.Projects.lung.QuietSecond",
         "Deid.Projects.no name",
-        "Deid.Projects.elsewhere.Destinations[0]",
+        "Deid.Projects.elsewhere.Destinations[0].Mailbox",
         "Deid.Projects.unknown.Profile",
         "SslVerifyPeers",
     ):
@@ -233,6 +233,6 @@ def test_it_works_where_orthanc_asks_for_users(tmp_path: Path, research: Orthanc
     ) as clinical:
         clinical.launch()
         until(lambda: "Orthanc has started" in clinical.tail(200), 60, "Orthanc to start")
-        assert clinical.request("GET", "/deid/projects").status_code == 401
+        assert clinical.request("GET", "/deid/projects", auth=None).status_code == 401
         assert clinical.c_store(ct_series(1, slices=2)) == [0, 0]
         until(lambda: len(research.instances()) == 2, 90, f"both instances at the peer\n{clinical.tail(5)}")
