@@ -100,9 +100,9 @@ def test_a_backfill_loses_nothing_though_the_service_dies_and_instances_come_and
 
 
 def test_a_backfill_tells_its_end_and_is_paused_resumed_and_cancelled_within_seconds(archive: Archive) -> None:
-    for number in range(PATIENTS + 1, PATIENTS + 41):
+    for number in range(PATIENTS + 1, PATIENTS + 81):
         archive.fill(number)
-    total = (PATIENTS + 40) * SLICES
+    total = (PATIENTS + 80) * SLICES
     path = archive.start(Priority=3)
     until(lambda: archive.confirmed(path) > 20, 90, "a part of it", every=0.01)
     archive.clinical.post(f"{path}/pause")

@@ -9,14 +9,17 @@ from collections.abc import Iterator
 import pytest
 from orthanc_deid.orthanc.client import OrthancClient, Unavailable
 
+from tests.orthancs import until
+
 
 class Server:
-    """Answers each connection with ready bytes, and says how many there were."""
+    """Answers each connection with ready bytes, and says how many there were, and how many it has closed."""
 
     def __init__(self) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.answer = b""
         self.connections = 0
+        self.closed = 0
         self.client = OrthancClient(f"http://127.0.0.1:{self.socket.getsockname()[1]}", timeout=10.0)
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -28,8 +31,16 @@ class Server:
                 return
             self.connections += 1
             with connection:
-                if connection.recv(1 << 16):
+                received = b""
+                # The whole request: what is not read when the connection is closed resets it, and the answer is lost.
+                while not received.endswith(b"\r\n\r\nx"):
+                    more = connection.recv(1 << 16)
+                    if not more:
+                        break
+                    received += more
+                if received:
                     connection.sendall(self.answer)
+            self.closed += 1
 
     def close(self) -> None:
         """End it."""
@@ -87,8 +98,9 @@ def test_what_is_no_answer_or_not_a_whole_one_is_none(server: Server, answer: by
 
 def test_a_connection_that_the_server_has_closed_is_not_used_again(server: Server) -> None:
     server.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-    for _ in range(3):
+    for number in range(1, 4):
         assert server.client.send("POST", "/", b"x").status == 200
+        until(lambda number=number: server.closed == number, what="the server's end of the connection")  # type: ignore[misc]
     assert server.connections == 3
 
 

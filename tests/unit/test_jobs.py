@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from orthanc_deid.errors import SealError
 from orthanc_deid.orthanc import resources
-from orthanc_deid.pipeline import job_dry, job_feed
+from orthanc_deid.pipeline import job_dry, job_feed, job_pace
 from orthanc_deid.pipeline.job_model import JobRequest, open_part, orthanc_time
 from orthanc_deid.pipeline.jobs import (
     BadQuery,
@@ -493,7 +493,7 @@ def test_the_report_of_a_dry_run_estimates_and_names_research_studies_only(servi
     estimate = content["Estimate"]
     assert (estimate["Instances"], estimate["SourceBytes"]) == (20, 20_000)
     assert (estimate["Bytes"], estimate["Deidentified"]) == (1800 * (10 - held), 2 * (10 - held))
-    assert estimate["Hours"] == round(72 / 3600 / service.config.workers, 3)
+    assert estimate["Hours"] == float(f"{72 / 3600 / service.config.workers:.3g}")
     lines = service.jobs.report(job).splitlines()
     assert lines[0] == "Section,Key,Pseudonym,Outcome,Reason,Number"
     assert f"study,2.25.1,PSEUDO,deidentified,,{10 - held}" in lines and "sop-class,CT Image Storage,,,,10" in lines
@@ -538,6 +538,14 @@ def test_a_running_job_tells_its_pace_and_its_end(service: ServiceDouble) -> Non
     now[0] += 5000
     service.jobs._runner.turn()
     assert service.jobs.get(job)["EffectiveRuntime"] == 150
+
+
+def test_the_first_rate_is_noted_at_once_and_later_ones_every_few_seconds() -> None:
+    pace = job_pace.begin(1000.0)
+    assert not job_pace.due(pace, 1002.0, None) and job_pace.due(pace, 1002.0, 0.0)
+    pace = job_pace.seen(pace, 1002.0, 0.0)
+    later = 1002.0 + job_pace.NOTED
+    assert not job_pace.due(pace, later - 0.1, 3.0) and job_pace.due(pace, later, 3.0)
 
 
 def test_an_unexpected_error_ends_one_job_without_its_text(service: ServiceDouble) -> None:

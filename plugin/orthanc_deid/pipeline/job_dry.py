@@ -79,7 +79,8 @@ def estimate(dry: Mapping[str, Any], expected: int | None, workers: int) -> dict
         "Deidentified": round(out * factor),
         "SourceBytes": round(dry.get("bytes", 0) * factor),
         "Bytes": round(dry.get("out_bytes", 0) * factor),
-        "Hours": round(dry.get("seconds", 0) * factor / max(1, workers) / 3600, 3),
+        # Three digits that count: a small job takes no 0 hours.
+        "Hours": float(f"{dry.get('seconds', 0) * factor / max(1, workers) / 3600:.3g}"),
     }
 
 

@@ -41,6 +41,11 @@ def go_on(pace: Mapping[str, Any], now: float) -> Pace:
     return {"Ran": ran, "Since": now, "Seen": now, "Rate": None}
 
 
+def due(pace: Mapping[str, Any], now: float, rate: float | None) -> bool:
+    """Whether a sign of life is to be noted: every few seconds, and at once when the first rate is known."""
+    return now - float(pace["Seen"]) >= NOTED or (rate is not None and pace.get("Rate") is None)
+
+
 def seen(pace: Mapping[str, Any], now: float, rate: float | None) -> Pace:
     """Note a sign of life, with the rate."""
     return {**pace, "Seen": max(now, pace["Seen"]), "Rate": rate}

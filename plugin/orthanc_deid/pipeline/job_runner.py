@@ -203,7 +203,7 @@ class JobRunner:
         rate = self._rates.add(row.id, now, done, None if pace is None else pace["Since"])
         known = row.content.get("Studies") or []
         new = [study for study in map(list, made) if study not in known][: STUDIES_SHOWN - len(known)]
-        if new or (pace is not None and now - pace["Seen"] >= job_pace.NOTED):
+        if new or (pace is not None and job_pace.due(pace, now, rate)):
             with store.begin() as conn:
                 job = rows.get(conn, row.id, lock=True)
                 if job is not None and job.state in ACTIVE:
