@@ -28,7 +28,7 @@ from orthanc_deid.orthanc.client import (
     Unavailable,
     _segment,
 )
-from orthanc_deid.orthanc.push import TRANSFER_SECONDS, Reply, status_of
+from orthanc_deid.orthanc.push import TRANSFER_SECONDS, Reply, status_of, trouble_of
 from orthanc_deid.orthanc.settings import WebService
 
 log = logs.get(__name__)
@@ -43,7 +43,6 @@ BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 """The authorities of the system, for a Python that was built without knowing where they are."""
 LATER = frozenset([408, 425, 429, 502, 503, 504, 507])
 """Statuses that are about the server and pass: busy, starting, its disk full."""
-FULL = 507
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -219,8 +218,10 @@ class Peers:
             return Reply.REFUSED, False
         if direct and answer.status in (401, 403):
             return Reply.UNAUTHORIZED, True
+        if direct and (trouble := trouble_of(answer)):
+            return trouble, True
         if direct and answer.status in LATER:
-            return Reply.NO_ROOM if answer.status == FULL else Reply.DOWN, True
+            return Reply.DOWN, True
         # A living Orthanc has judged the instance; whatever else answers there is none, or Orthanc says the same 500
         # for a refusal, a wrong password and a dead peer.
         return self.probe(name) or Reply.REFUSED, True

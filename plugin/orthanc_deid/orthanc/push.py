@@ -78,6 +78,31 @@ def status_of(answer: Answer) -> str | None:
     return status if isinstance(status, str) else None
 
 
+_FULL = frozenset({14, 19})
+"""What Orthanc's errors are called by number (OrthancPluginErrorCode): CannotWriteFile, FullStorage."""
+_AILING = frozenset({4, 11, 36, 42, *range(1000, 1100)})
+"""NotEnoughMemory, Database, DatabaseUnavailable, DatabaseCannotSerialize, and those of SQLite."""
+
+
+def trouble_of(answer: Answer) -> Reply | None:
+    """Return what ails an Orthanc that answers with an error, None where the error is about what was asked.
+
+    A full disk is a 500 like any refusal; only the number in its body tells them apart.
+    """
+    if answer.status == 507:
+        return Reply.NO_ROOM
+    if answer.status < 500:
+        return None
+    try:
+        body: Any = answer.json()
+    except Failed:
+        return None
+    number = body.get("OrthancStatus") if isinstance(body, dict) else None
+    if number in _FULL:
+        return Reply.NO_ROOM
+    return Reply.DOWN if number in _AILING else None
+
+
 def store_copy(
     client: OrthancClient, path: Path, orthanc_id: str, digest: str, announced: Announce = unannounced
 ) -> Reply:
@@ -85,7 +110,7 @@ def store_copy(
 
     `announced` makes a context in which these bytes may be stored, where gateway mode keeps all others out.
 
-    Returns STORED when Orthanc holds exactly these bytes under exactly this id, REFUSED, or LOCAL_DOWN.
+    Returns STORED when Orthanc holds exactly these bytes under exactly this id, REFUSED, or why it takes nothing now.
     """
     try:
         for _ in range(2):
@@ -95,7 +120,9 @@ def store_copy(
                 )
             status = status_of(answer) if answer.status == 200 else None
             if status not in ("Success", "AlreadyStored"):
-                return Reply.LOCAL_DOWN if answer.status in (502, 503, 504) else Reply.REFUSED
+                if answer.status in (502, 503, 504):
+                    return Reply.LOCAL_DOWN
+                return trouble_of(answer) or Reply.REFUSED
             if answer.json().get("ID") != orthanc_id:
                 return Reply.REFUSED
             if status == "Success" or holds(client, orthanc_id, digest, path.parent):
