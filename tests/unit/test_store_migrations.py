@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,22 @@ from orthanc_deid.store.compact import Compact, pack, unpack
 from orthanc_deid.store.database import alembic_config, upgrade
 from orthanc_deid.store.schema import metadata
 
+from tests.postgres import Postgres
+
 STATES = sorted(ledger.STATES)
 SENDS = ("pending", "sending", "confirmed", "refused", "conflict")
 NOW = 1_700_000_000.0
 FIRST = ("jobs", "subjects", "studies", "ledger")
 """What others refer to."""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """A database without any table yet, unlike that of the other tests."""
+    if request.param == "sqlite":
+        return tmp_path / "deid.sqlite3"
+    server: Postgres = request.getfixturevalue("postgres_server")
+    return server.url(server.new())
 
 
 def revisions() -> list[str]:
@@ -111,6 +125,7 @@ def test_a_database_of_an_earlier_revision_keeps_its_rows_and_works(database: Pa
     old = sa.create_engine(url)
     with old.begin() as conn:
         upgrade(conn, revision)
+        assert conn.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == revision
         before = fill(conn)
     old.dispose()
     store = Store.open(database)
@@ -159,3 +174,56 @@ def works(store: Store) -> None:
 
 def test_there_are_earlier_revisions() -> None:
     assert revisions()[:3] == ["0001", "0002", "0003"]
+
+
+KILLED = """
+import os, sys
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+from orthanc_deid.store import Store
+left = int(sys.argv[2])
+@sa.event.listens_for(Engine, "before_cursor_execute")
+def counted(*_):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), 9)
+Store.open(sys.argv[1]).close()
+print(-left)
+"""
+
+
+def test_an_upgrade_that_is_killed_at_any_statement_is_done_again(database: Path | str) -> None:
+    url = sa.URL.create("sqlite", database=str(database)) if isinstance(database, Path) else database
+    old = sa.create_engine(url)
+    with old.begin() as conn:
+        upgrade(conn, revisions()[0])
+        before = {table: len(rows) for table, rows in fill(conn).items()}
+        states = sorted(row[0] for row in conn.exec_driver_sql("SELECT state FROM ledger"))
+
+    def opened(statements: int) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-c", KILLED, str(database), str(statements)]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120)
+
+    deaths = 0
+    statements = 5
+    while opened(statements).returncode == -signal.SIGKILL:
+        deaths += 1
+        with old.connect() as conn:  # of the old revision, or of the new one, and nothing between
+            version = conn.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
+            assert version in revisions() and {table: count(conn, table) for table in before} == before
+        statements += 25
+    assert deaths >= 4, "the upgrade has more statements than that"
+    old.dispose()
+    store = Store.open(database)
+    with store.read() as conn:
+        assert compare_metadata(MigrationContext.configure(conn), metadata) == []
+        assert sorted(row[0] for row in conn.exec_driver_sql("SELECT state FROM ledger")) == states
+        assert counting.counted(conn) == counting.recount(conn)
+    works(store)
+    store.close()
+
+
+def count(conn: sa.Connection, table: str) -> int:
+    """The number of rows of a table."""
+    return int(conn.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
