@@ -517,3 +517,38 @@ def test_a_source_deleted_while_the_service_was_down_is_lost_in_the_open(tmp_pat
         rows = flow.settled(clinical, 3)
         assert sorted(row.state for row in rows) == ["confirmed", "confirmed", "source-lost"]
         flow.check_peer(peer, outputs)
+
+
+def test_an_orthanc_that_keeps_no_md5(tmp_path: Path) -> None:
+    section = deid_section()
+    section["Projects"]["lung"]["Release"] = "manual"
+    first, second = flow.ct_series(29, slices=4), flow.ct_series(29, 2, slices=2)
+    with (
+        research_orthanc(tmp_path / "r") as peer,
+        clinical_orthanc(
+            tmp_path / "c", {"research": peer}, section, StoreMD5ForAttachments=False, OverwriteInstances=True
+        ) as clinical,
+    ):
+        outputs = flow.expected(clinical, first + second)
+        for data in first:
+            clinical.store(data)
+        flow.settled(clinical, 4, also=("ready",))
+        # Other content takes the place of the first while nothing has left.
+        clinical.store(changed(first[0]))
+        (anew,) = flow.expected(clinical, [changed(first[0])])
+
+        def replaced() -> bool:
+            rows = [row for row in flow.ledger(clinical) if row.out_orthanc_id == anew.orthanc_id]
+            wanted = hashlib.sha256(anew.data).hexdigest()
+            return [row.out_digest for row in rows if row.state == "ready"] == [wanted]
+
+        until(replaced, 60, "the new content in the place of the old")
+        clinical.stop(30)
+        clinical.start().wait_ready()
+        for data in second:
+            clinical.store(data)
+        until(lambda: len([row for row in flow.ledger(clinical) if row.state == "ready"]) == 6, 60, "all to be ready")
+        for study in {row.out_study for row in flow.ledger(clinical) if row.state == "ready"}:
+            assert clinical.request("POST", f"/deid/projects/lung/studies/{study}/release", json={}).ok
+        until(lambda: len(peer.instances()) == 6, 60, "all at the peer")
+        flow.check_peer(peer, [anew, *outputs[1:]])

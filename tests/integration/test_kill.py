@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -47,6 +48,23 @@ def test_the_service_is_killed(clinical: Orthanc, research: Orthanc, stage: str)
     flow.check_ledger(rows, outputs)
     flow.check_peer(research, outputs)
     flow.sweep(flow.identifying((31,)), clinical, research)
+
+
+def test_the_service_is_killed_again_and_again_as_it_starts(clinical: Orthanc, research: Orthanc) -> None:
+    files = flow.ct_series(37, 1, 1, 4, rows=64)
+    outputs = flow.expected(clinical, files)
+    pid = clinical.service_pid
+    for number, data in enumerate(files):
+        clinical.store(data)
+        os.kill(pid, signal.SIGKILL)
+        # The next one dies as soon as it is there, then ever later: at its imports, its database, its reconciliation.
+        found = until(lambda pid=pid: (now := clinical.health().get("Pid")) not in (None, pid) and now, 60, "another")  # type: ignore[misc]
+        born = time.monotonic()
+        until(lambda born=born, number=number: time.monotonic() - born >= 0.4 * number, 10, "its time", every=0.01)  # type: ignore[misc]
+        pid = found
+    flow.check_ledger(flow.settled(clinical, len(files), 120), outputs)
+    flow.check_peer(research, outputs)
+    flow.sweep(flow.identifying((37,)), clinical, research)
 
 
 def test_the_service_is_killed_while_the_peer_takes_the_bytes(clinical: Orthanc, research: Orthanc) -> None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from orthanc_deid.orthanc.client import OrthancClient, Unavailable
+from orthanc_deid.orthanc.client import Answer, NotFound, OrthancClient, Unavailable
 
 from tests.orthancs import until
 
@@ -108,3 +108,28 @@ def test_a_connection_that_the_server_has_closed_is_not_used_again(server: Serve
 def test_what_would_make_another_request_of_it_is_refused(header: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="line break"):
         OrthancClient("http://127.0.0.1:1", headers=header)
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        (b"0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef"),
+        (b"", "7670 bytes in 30b2d5a6"),
+        (b"d41d8cd98f00b204e9800998ecf8427e", "7670 bytes in 30b2d5a6"),
+        (None, "7670 bytes in 30b2d5a6"),
+    ],
+)
+def test_content_without_an_md5_of_its_own_is_named_otherwise(
+    monkeypatch: pytest.MonkeyPatch, said: bytes | None, name: str
+) -> None:
+    client = OrthancClient("http://127.0.0.1:1")
+
+    def ask(method: str, path: str) -> Answer:
+        if path.endswith("/md5") and said is None:
+            raise NotFound("no such attachment, or no MD5 of it", 404)
+        return Answer(
+            200, {}, said or b"" if path.endswith("/md5") else b'{"UncompressedSize": 7670, "Uuid": "30b2d5a6"}'
+        )
+
+    monkeypatch.setattr(client, "ask", ask)
+    assert client.content_name("a-b") == name

@@ -59,7 +59,7 @@ class Orthanc:
             if one in self.files
         ]
 
-    def source_md5(self, instance: str) -> str:
+    def content_name(self, instance: str) -> str:
         """The digest of one instance's bytes."""
         self.asked["md5"] += 1
         if instance not in self.files:

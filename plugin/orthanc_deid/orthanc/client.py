@@ -130,6 +130,9 @@ def md5_hex(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
+_MD5_OF_NOTHING = md5_hex(b"")
+
+
 def route(path: str) -> str:
     """Return a path without ids, for messages: '/instances/…/file'."""
     parts = path.split("?")[0].split("/")
@@ -353,9 +356,22 @@ class OrthancClient:
         answer: dict[str, Any] = self.get_json("/system")
         return answer
 
-    def source_md5(self, instance: str) -> str:
-        """Return the MD5 that Orthanc noted when it stored this instance's file. Raises NotFound."""
-        return self.ask("GET", f"/instances/{_segment(instance)}/attachments/dicom/md5").body.decode("ascii").strip()
+    def content_name(self, instance: str) -> str:
+        """Return what names the content of this instance's file: its MD5 as Orthanc noted it, or, where it has none,
+        its size and the UUID of the attachment, which is another one whenever something is stored in its place.
+
+        It has none with `StoreMD5ForAttachments` off, and, in 1.10, of more than 2 GB: there it notes that of nothing.
+        Raises NotFound.
+        """
+        path = f"/instances/{_segment(instance)}/attachments/dicom/"
+        try:
+            said = self.ask("GET", path + "md5").body.decode("ascii").strip()
+        except NotFound:  # the instance, or only its MD5
+            said = ""
+        if said and said != _MD5_OF_NOTHING:
+            return said
+        info = self.ask("GET", path + "info").json()
+        return f"{info['UncompressedSize']} bytes in {info['Uuid']}"
 
     def fetch(self, instance: str, spool: Path, memory: int) -> Fetched:
         """Fetch the file of an instance: into memory, or, where it is longer than `memory`, into an unlinked file in

@@ -293,25 +293,25 @@ class Intake:
         return len(added)
 
     def _digests(self, instances: Iterable[str]) -> dict[str, str]:
-        """Return the MD5 of each instance's content; those that are gone are missing."""
+        """Return what names each instance's content (mostly its MD5); those that are gone are missing."""
 
         def ask(instance: str) -> tuple[str, str | None]:
             try:
-                return instance, self._shared.orthanc.source_md5(instance)
+                return instance, self._shared.orthanc.content_name(instance)
             except NotFound:
                 return instance, None
 
         ids = list(instances)
         found = map(ask, ids) if len(ids) < 4 else self._readers.map(ask, ids)
-        return {instance: md5 for instance, md5 in found if md5 is not None}
+        return {instance: name for instance, name in found if name is not None}
 
-    def _source(self, project: str, stored: Stored, series: Series, md5: str) -> NewSource:
+    def _source(self, project: str, stored: Stored, series: Series, content: str) -> NewSource:
         vault = self._shared.vaults[project]
         return NewSource(
             instance=vault.ref("instance", stored.instance),
             series=self._ref(project, "series", series.series),
             study=self._ref(project, "study", series.study_uid),
-            digest=source_digest(self._shared.keys[project], md5),
+            digest=source_digest(self._shared.keys[project], content),
             version=stored.version,
         )
 

@@ -273,7 +273,7 @@ class Service:
         if states - ledger.TERMINAL:
             return "later"
         try:
-            same = source_digest(self._shared.keys[project], self.orthanc.source_md5(instance)) == digest
+            same = source_digest(self._shared.keys[project], self.orthanc.content_name(instance)) == digest
         except NotFound:
             return "keep"
         return "delete" if same and states == {"confirmed"} else "keep"

@@ -226,9 +226,10 @@ class Knowledge:
         return tuple(ref.index for ref in self._refs.values())
 
 
-def source_digest(keys: ProjectKeys, md5: str) -> str:
-    """Return the ledger's name for a content: keyed, so that who has a file cannot find its pseudonym by it."""
-    return Vault(keys).index("instance", "md5 " + md5)
+def source_digest(keys: ProjectKeys, name: str) -> str:
+    """Return the ledger's name for a content (its MD5, or what OrthancClient.content_name says): keyed, so that who has a
+    file cannot find its pseudonym by it."""
+    return Vault(keys).index("instance", "md5 " + name)
 
 
 class Worker:
@@ -294,7 +295,7 @@ class Worker:
         fetched: Fetched | None = None
         try:
             fetched = self._fetch(item)
-            if not dry and source_digest(setup.keys, fetched.md5) != item.digest:
+            if not dry and not self._is_meant(setup, item, fetched):
                 return Done(item.row, "changed")
             return self._deidentify(setup, item, fetched, dry)
         except NotFound:
@@ -334,6 +335,13 @@ class Worker:
         with file:
             data = file.read()
         return Fetched(data, None, md5_hex(data))
+
+    def _is_meant(self, setup: ProjectSetup, item: Item, fetched: Fetched) -> bool:
+        """Whether what was fetched is the content that the ledger means."""
+        if source_digest(setup.keys, fetched.md5) == item.digest:
+            return True
+        # Where Orthanc has no MD5 it names content otherwise.
+        return item.spool is None and source_digest(setup.keys, self._client.content_name(item.instance)) == item.digest
 
     def _deidentify(self, setup: ProjectSetup, item: Item, fetched: Fetched, dry: bool) -> Done:
         if fetched.data is not None:
