@@ -227,8 +227,8 @@ class Knowledge:
 
 
 def source_digest(keys: ProjectKeys, name: str) -> str:
-    """Return the ledger's name for a content (its MD5, or what OrthancClient.content_name says): keyed, so that who has a
-    file cannot find its pseudonym by it."""
+    """Return the ledger's name for a content (its MD5, or what OrthancClient.content_name says): keyed, so that who
+    has a file cannot find its pseudonym by it."""
     return Vault(keys).index("instance", "md5 " + name)
 
 
