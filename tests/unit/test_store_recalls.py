@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from orthanc_deid.store import Store, deliveries, ledger, recalls
+import sqlalchemy as sa
+from orthanc_deid.store import Store, deliveries, ledger, recalls, schema
 from orthanc_deid.store.rows import Sent
 
 from tests.ledgers import (
@@ -89,6 +90,22 @@ def test_what_is_on_its_way_lands_first_and_is_then_taken_back(conn: Any) -> Non
     assert item.one.id == one.id
     recalls.gone(conn, [item], 303.0)
     assert standing(conn) == {PEER: {"recalled": 1}}
+
+
+def test_what_may_have_arrived_is_deleted_though_nobody_has_said_so(conn: Any) -> None:
+    rows = make_released(conn, "a", "b", "c")
+    one, two, _ = take(conn)
+    deliveries.requeue_orphans(conn, 300.0, owner="service-1")
+    # Made anew after the crash: the delivery knows of no bytes any more, only the list of what was sent does.
+    ledger.remake(conn, rows, 301.0)
+    claim(conn, now=302.0)
+    finish(conn, *(ready(row, name) for row, name in zip(rows, "abc", strict=True)), now=303.0)
+    ledger.release_rows(conn, rows, [PEER], 304.0)
+    conn.execute(sa.update(schema.deliveries).values(sent_digest=None))
+    deliveries.forget(conn, PROJECT, PEER, [output("c").sop])
+    recalls.recall(conn, rows, 305.0)
+    assert sorted(item.one.id for item in recalls.due(conn, 306.0)) == sorted([one.id, two.id])
+    assert standing(conn) == {PEER: {"recalling": 2, "recalled": 1}}
 
 
 def test_a_worker_that_comes_back_after_a_recall_changes_nothing(conn: Any) -> None:
