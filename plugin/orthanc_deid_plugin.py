@@ -40,8 +40,9 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "orthanc_deid" / "__init__.
 # What the service needs of Orthanc's own configuration, as it stands there; the passwords of its users stay here.
 SETTINGS = (
     *("Name", "DicomAet", "HttpPort", "HttpServerEnabled", "SslEnabled", "SslCertificate", "SslVerifyPeers"),
-    *("StorageDirectory", "StoreDicom", "OverwriteInstances", "IngestTranscoding", "OrthancPeersInDatabase"),
-    *("MaximumStorageSize", "MaximumPatientCount", "MaximumStorageMode", "DicomModalitiesInDatabase"),
+    *("StorageDirectory", "StoreDicom", "StoreMD5ForAttachments", "OverwriteInstances", "IngestTranscoding"),
+    *("MaximumStorageSize", "MaximumPatientCount", "MaximumStorageMode"),
+    *("OrthancPeersInDatabase", "DicomModalitiesInDatabase"),
     *("HttpTimeout", "HttpProxy", "HttpsVerifyPeers", "HttpsCACertificates"),
     *("DicomServerEnabled", "DicomPort", "DicomScuTimeout", "MaximumPduLength", "DicomScuPreferredTransferSyntax"),
     *("DicomTlsEnabled", "DicomTlsCertificate", "DicomTlsPrivateKey", "DicomTlsTrustedCertificates"),

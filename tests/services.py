@@ -16,8 +16,8 @@ from typing import Any
 import requests
 import sqlalchemy as sa
 from orthanc_deid.store import Store
-from orthanc_deid.store.rows import TERMINAL
-from orthanc_deid.store.schema import deliveries, ledger
+from orthanc_deid.store.rows import TERMINAL, WORKING
+from orthanc_deid.store.schema import deliveries, ledger, services
 
 from tests.flow import Row
 from tests.orthancs import CHECKOUT, Orthanc, deid_section, free_port, source, until
@@ -172,6 +172,14 @@ class Cluster:
                 query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
                 found |= {form.format(state): number for state, number in conn.execute(query)}
         return found
+
+    def in_hand(self, one: Running) -> int:
+        """How many instances a service has claimed and not finished."""
+        outbox = (one.folder / "data" / "outbox" / "name").read_text().strip()
+        query = sa.select(sa.func.count()).select_from(ledger.join(services, services.c.owner == ledger.c.owner))
+        with self.store.read() as conn:
+            count = conn.execute(query.where(services.c.outbox == outbox, ledger.c.state == WORKING)).scalar_one()
+        return int(count)
 
     def leader(self) -> Running | None:
         """The service that says that it leads."""

@@ -522,7 +522,7 @@ def test_a_source_deleted_while_the_service_was_down_is_lost_in_the_open(tmp_pat
 def test_an_orthanc_that_keeps_no_md5(tmp_path: Path) -> None:
     section = deid_section()
     section["Projects"]["lung"]["Release"] = "manual"
-    first, second = flow.ct_series(29, slices=4), flow.ct_series(29, 2, slices=2)
+    first, second = flow.ct_series(29, slices=4), flow.ct_series(30, slices=2)
     with (
         research_orthanc(tmp_path / "r") as peer,
         clinical_orthanc(

@@ -18,8 +18,8 @@ from tests.services import Cluster, Running, cluster
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_orthanc, pytest.mark.timeout(400)]
 
-TAKEN_OVER = 30.0
-"""Seconds within which the work of a dead service is in other hands."""
+TAKEN_OVER = 60.0
+"""Seconds that a test waits for the work of a dead service to be in other hands: twice what it takes at most."""
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +104,23 @@ def test_a_paused_service_finds_its_work_taken_over_and_ends(together: Cluster) 
     until(lambda: len(one.health()["Services"]) == 2, 30, "two services that know of each other")
     leader = until(together.leader, 30, "a leader")
     paused, other = (one, two) if leader is one else (two, one)
-    send(together.clinical, files)
-    until(lambda: together.states().get("working", 0) and confirmed(together), 60, "work in hand", every=0.005)
-    paused.signal(signal.SIGSTOP)
+
+    def stopped_at_work() -> bool:
+        paused.signal(signal.SIGSTOP)
+        if together.in_hand(paused):
+            return True
+        paused.signal(signal.SIGCONT)
+        return False
+
+    with ThreadPoolExecutor(1) as sender:
+        sending = sender.submit(send, together.clinical, files)
+        until(lambda: confirmed(together), 60, "one that is confirmed", every=0.005)
+        until(stopped_at_work, 60, "work in the hands of the one that is paused", every=0.03)
+        sending.result()
     until(lambda: other.health().get("Leads"), TAKEN_OVER, "the other one to lead")
-    together.settled(len(files), 150)
+    together.settled(len(files), 200)
     paused.signal(signal.SIGCONT)
-    until(lambda: paused.ended, 30, "the end of the one that was paused")
+    until(lambda: paused.ended, 60, "the end of the one that was paused")
     assert "taken for dead" in paused.tail(60)
     paused.start()
     check(together, files)

@@ -146,6 +146,7 @@ def test_a_clock_that_went_back(installation: Installation, monkeypatch: pytest.
         ({"MaximumStorageSize": 1000}, "recycling"),
         ({"MaximumPatientCount": 10}, "recycling"),
         ({"IngestTranscoding": "1.2.840.10008.1.2.4.91"}, "IngestTranscoding"),
+        ({"StoreMD5ForAttachments": False}, "StoreMD5ForAttachments"),
         ({"RemoteAccessAllowed": True, "AuthenticationEnabled": False}, "access"),
     ],
 )

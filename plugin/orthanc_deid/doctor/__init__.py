@@ -178,6 +178,9 @@ def _settings(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield Finding(OK, "OverwriteInstances", "false: Orthanc ignores corrected instances under known UIDs")
+    if orthanc.get("StoreMD5ForAttachments") is False:
+        detail = "false: Orthanc 1.13.0 cannot read such files once they have left its cache, and none notices damage"
+        yield Finding(WARNING, "StoreMD5ForAttachments", detail)
     if any(project.keep_research_copy for project in projects):
         detail = "research copies stand among clinical studies; keep them out of auto-routing (docs/operations.md)"
         yield Finding(WARNING, "research copies", detail)

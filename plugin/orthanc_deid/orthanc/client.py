@@ -70,7 +70,14 @@ class Unavailable(OrthancError):
 
 
 class Failed(OrthancError):
-    """Orthanc answered with another error (4xx, 500); asking again in the same way gives the same."""
+    """Orthanc answered with another error (4xx, 500); asking again in the same way gives the same.
+
+    `number` is what the body calls the error by (OrthancPluginErrorCode), where it does.
+    """
+
+    def __init__(self, what: str, status: int = 0, number: int | None = None) -> None:
+        super().__init__(what, status)
+        self.number = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,17 @@ class Answer:
             return json.loads(self.body)
         except ValueError:
             raise Failed("the answer is no JSON", self.status) from None
+
+    @property
+    def number(self) -> int | None:
+        """The number of Orthanc's error (OrthancPluginErrorCode), which a status leaves open; None where none is
+        told."""
+        try:
+            body: Any = self.json()
+        except Failed:
+            return None
+        number = body.get("OrthancStatus") if isinstance(body, dict) else None
+        return number if isinstance(number, int) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +353,7 @@ class OrthancClient:
             raise NotFound(what, 404)
         if answer.status in (502, 503, 504):
             raise Unavailable(what, answer.status)
-        raise Failed(what, answer.status)
+        raise Failed(what, answer.status, answer.number)
 
     def get_json(self, path: str, params: dict[str, Any] | None = None) -> Any:
         """GET a path and parse its JSON; a parameter with the value True stands alone (`?expand`)."""
@@ -360,18 +378,25 @@ class OrthancClient:
         """Return what names the content of this instance's file: its MD5 as Orthanc noted it, or, where it has none,
         its size and the UUID of the attachment, which is another one whenever something is stored in its place.
 
-        It has none with `StoreMD5ForAttachments` off, and, in 1.10, of more than 2 GB: there it notes that of nothing.
         Raises NotFound.
         """
-        path = f"/instances/{_segment(instance)}/attachments/dicom/"
-        try:
-            said = self.ask("GET", path + "md5").body.decode("ascii").strip()
-        except NotFound:  # the instance, or only its MD5
-            said = ""
-        if said and said != _MD5_OF_NOTHING:
-            return said
-        info = self.ask("GET", path + "info").json()
+        noted = self.noted_md5(instance)
+        if noted is not None:
+            return noted
+        info = self.ask("GET", f"/instances/{_segment(instance)}/attachments/dicom/info").json()
         return f"{info['UncompressedSize']} bytes in {info['Uuid']}"
+
+    def noted_md5(self, instance: str) -> str | None:
+        """Return the MD5 that Orthanc noted when it stored this instance's file, or None.
+
+        It has none with `StoreMD5ForAttachments` off, and, in 1.10, of more than 2 GB: there it notes that of nothing.
+        """
+        try:
+            answer = self.ask("GET", f"/instances/{_segment(instance)}/attachments/dicom/md5")
+        except NotFound:  # the instance, or only its MD5
+            return None
+        said = answer.body.decode("ascii").strip()
+        return said if said and said != _MD5_OF_NOTHING else None
 
     def fetch(self, instance: str, spool: Path, memory: int) -> Fetched:
         """Fetch the file of an instance: into memory, or, where it is longer than `memory`, into an unlinked file in

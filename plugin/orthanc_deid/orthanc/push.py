@@ -80,7 +80,7 @@ def status_of(answer: Answer) -> str | None:
 
 _FULL = frozenset({14, 19})
 """What Orthanc's errors are called by number (OrthancPluginErrorCode): CannotWriteFile, FullStorage."""
-_AILING = frozenset({4, 11, 36, 42, *range(1000, 1100)})
+AILING = frozenset({4, 11, 36, 42, *range(1000, 1100)})
 """NotEnoughMemory, Database, DatabaseUnavailable, DatabaseCannotSerialize, and those of SQLite."""
 
 
@@ -93,14 +93,9 @@ def trouble_of(answer: Answer) -> Reply | None:
         return Reply.NO_ROOM
     if answer.status < 500:
         return None
-    try:
-        body: Any = answer.json()
-    except Failed:
-        return None
-    number = body.get("OrthancStatus") if isinstance(body, dict) else None
-    if number in _FULL:
+    if answer.number in _FULL:
         return Reply.NO_ROOM
-    return Reply.DOWN if number in _AILING else None
+    return Reply.DOWN if answer.number in AILING else None
 
 
 def store_copy(

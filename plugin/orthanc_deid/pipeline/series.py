@@ -33,6 +33,8 @@ MAX_ATTEMPTS = 12
 """An instance that was begun this often without an outcome ends as `crashed`: it may take the service down with it."""
 MAX_CRASHES = 2
 """Worker processes that may die over one instance."""
+MAX_UNREADABLE = 3
+"""How often Orthanc has to fail over a source's file before it counts as damaged."""
 PATIENCE = (0.5, 60.0)
 """First and longest wait while Orthanc or the disk cannot."""
 
@@ -48,6 +50,8 @@ class SeriesTasks:
         self._recorder = recorder
         self._look_again = look_again
         self._crashes: dict[int, int] = {}
+        self._unreadable: dict[int, tuple[int, int]] = {}  # row: how often, and how many others had been read at first
+        self._read = 0
 
     def run(self, running: Running) -> None:
         """Do what is queued for one series of one project."""
@@ -64,7 +68,7 @@ class SeriesTasks:
                 self._hand_over(series, running)
                 with series.changed:
                     series.changed.wait_for(lambda: series.stirs or running.stopping, 1.0)
-                    if series.on_their_way or not series.empty:
+                    if series.on_their_way or not (series.empty or series.pauses):
                         continue
                     changed, series.changed_sources = series.changed_sources, []
                     waits, series.waits = series.waits, False
@@ -134,6 +138,11 @@ class SeriesTasks:
 
     def _finish(self, series: _Series, done: Done, item: Item, priority: int) -> None:
         self._crashes.pop(done.row, None)
+        if done.state == "unreadable":
+            done = self._weigh(done)
+        else:
+            self._unreadable.pop(done.row, None)
+            self._read += item.spool is None and done.state in ("ready", "quarantined", "rejected")
         if done.state == "wait":
             if self._shared.troubles.note(f"worker-{done.reason}", done.reason or ""):
                 log.warning("workers wait", reason=done.reason, project=series.project)
@@ -144,6 +153,16 @@ class SeriesTasks:
             self._shared.troubles.clear("worker-orthanc")
             self._shared.troubles.clear("worker-disk")
         self._recorder.outcome(series.project, done, partial(series.landed, priority))
+
+    def _weigh(self, done: Done) -> Done:
+        """Tell a damaged source, which is parked, from an Orthanc whose storage is away, which is waited for."""
+        times, read = self._unreadable.get(done.row, (0, self._read))
+        found = bool(done.findings and done.findings["found"])
+        if times + 1 >= MAX_UNREADABLE and (found or self._read > read):
+            self._unreadable.pop(done.row, None)
+            return Done(done.row, "quarantined", done.reason)
+        self._unreadable[done.row] = (times + 1, read)
+        return Done(done.row, "wait", "orthanc")
 
 
 class _Series:
@@ -172,7 +191,14 @@ class _Series:
         """Whether there is something to do for the task: the end, or room for a chunk."""
         return self.on_their_way == 0 or self._wants(CHUNK) is not None
 
+    @property
+    def pauses(self) -> bool:
+        """Whether something is queued again that the same servers would answer alike at once."""
+        return self.waits or bool(self.changed_sources)
+
     def _wants(self, enough: int) -> tuple[int, int] | None:
+        if self.pauses:
+            return None
         if not self.empty and self._room >= enough:
             return self._room, ANY_PRIORITY
         if self.urgent and self._room + self.unhurried >= enough:

@@ -321,7 +321,7 @@ class Service:
         ended = threading.Semaphore(0)
 
         def done(what: Done) -> None:
-            outcome = "deidentified" if what.state == "ready" else what.state
+            outcome = {"ready": "deidentified", "unreadable": "quarantined"}.get(what.state, what.state)
             answers[what.row] = {**(what.findings or {}), "outcome": outcome, "reason": what.reason}
             ended.release()
 

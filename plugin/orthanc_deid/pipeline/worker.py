@@ -35,8 +35,8 @@ from orthanc_deid.identity.envelope import EnvelopeError, encryptor, recipients
 from orthanc_deid.identity.keys import ProjectKeys
 from orthanc_deid.identity.subjects import BIRTH_DATE, SEX, Identity, SubjectSeen, make_subject
 from orthanc_deid.identity.vault import Ref, Vault
-from orthanc_deid.orthanc.client import Fetched, NotFound, OrthancClient, OrthancError, md5_hex
-from orthanc_deid.orthanc.push import orthanc_ids
+from orthanc_deid.orthanc.client import Failed, Fetched, NotFound, OrthancClient, OrthancError, md5_hex
+from orthanc_deid.orthanc.push import AILING, orthanc_ids
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.spoolfolder import find, titles
 from orthanc_deid.tuning import settle, stand_back
@@ -126,7 +126,8 @@ class Made:
 @dataclass(frozen=True, slots=True)
 class Done:
     """What became of one item. `state`: ready, quarantined, rejected, source-lost, `changed` (the content is not the
-    one that was asked for) or `wait` (Orthanc or the disk cannot now; reason `orthanc` or `disk`).
+    one that was asked for), `wait` (Orthanc or the disk cannot now; reason `orthanc` or `disk`) or `unreadable`
+    (Orthanc can, but not this file; `findings` as in Unreadable).
 
     `revision`, `known` and `knew` as in store.rows.Outcome.
     """
@@ -232,6 +233,20 @@ def source_digest(keys: ProjectKeys, name: str) -> str:
     return Vault(keys).index("instance", "md5 " + name)
 
 
+DAMAGED = frozenset({3, 15, 20})
+"""Orthanc's numbers (OrthancPluginErrorCode) for a file that is not what it stored, which 1.13 looks at: one too short
+(ParameterOutOfRange), BadFileFormat, CorruptedFile."""
+
+
+class Unreadable(Exception):
+    """Orthanc answers, and cannot read the file of this instance; `found`: it found one, of other bytes than were
+    stored once. Where it found none its whole storage may be away."""
+
+    def __init__(self, found: bool) -> None:
+        super().__init__("the source cannot be read")
+        self.found = found
+
+
 class Worker:
     """Does the items of chunks, one after the other."""
 
@@ -300,6 +315,8 @@ class Worker:
             return self._deidentify(setup, item, fetched, dry)
         except NotFound:
             return Done(item.row, "source-lost", "source-lost")
+        except Unreadable as damage:
+            return Done(item.row, "unreadable", "source-unreadable", findings={"found": damage.found})
         except OrthancError:
             return Done(item.row, "wait", "orthanc")
         except Rejected as refusal:
@@ -319,9 +336,14 @@ class Worker:
                 fetched.file.close()
 
     def _fetch(self, item: Item) -> Fetched:
-        """Fetch the source from who has it. Raises NotFound, OrthancError, OSError."""
+        """Fetch the source from who has it. Raises NotFound, Unreadable, OrthancError, OSError."""
         if item.spool is None:
-            return self._client.fetch(item.instance, self._setup.outbox, MEMORY_BYTES)
+            try:
+                return self._client.fetch(item.instance, self._setup.outbox, MEMORY_BYTES)
+            except Failed as failure:
+                if failure.status in (401, 403) or failure.number in AILING:
+                    raise
+                raise Unreadable(found=failure.number in DAMAGED) from None
         path = None if self._setup.spool is None else find(self._setup.spool, item.spool)
         if path is None:
             if self._setup.spool is None or not self._setup.spool.is_dir():
@@ -337,11 +359,18 @@ class Worker:
         return Fetched(data, None, md5_hex(data))
 
     def _is_meant(self, setup: ProjectSetup, item: Item, fetched: Fetched) -> bool:
-        """Whether what was fetched is the content that the ledger means."""
+        """Whether what was fetched is the content that the ledger means. Raises Unreadable where it was, and is no
+        longer what Orthanc once stored: before 1.13 Orthanc hands out a damaged file like any other."""
         if source_digest(setup.keys, fetched.md5) == item.digest:
             return True
-        # Where Orthanc has no MD5 it names content otherwise.
-        return item.spool is None and source_digest(setup.keys, self._client.content_name(item.instance)) == item.digest
+        if item.spool is not None:
+            return False
+        noted = self._client.noted_md5(item.instance)
+        if noted is None:  # then it names content otherwise
+            return source_digest(setup.keys, self._client.content_name(item.instance)) == item.digest
+        if source_digest(setup.keys, noted) == item.digest:
+            raise Unreadable(found=True)
+        return False
 
     def _deidentify(self, setup: ProjectSetup, item: Item, fetched: Fetched, dry: bool) -> Done:
         if fetched.data is not None:
