@@ -10,12 +10,12 @@ from typing import Any, cast
 import pytest
 from orthanc_deid.config import Config
 from orthanc_deid.identity.keys import MasterKey
-from orthanc_deid.orthanc.client import NotFound
+from orthanc_deid.orthanc.client import UNREADABLE, Failed, NotFound
 from orthanc_deid.pipeline.intake import Intake
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import SERIES
-from orthanc_deid.store import Store, ledger
+from orthanc_deid.store import Store, ledger, meta
 
 from tests import ledgers
 from tests.ledgers import sha
@@ -29,6 +29,7 @@ class Orthanc:
 
     def __init__(self) -> None:
         self.files: dict[str, tuple[str, str]] = {}
+        self.trouble: Failed | None = None
         self.asked: Counter[str] = Counter()
         self.number = 0
 
@@ -44,6 +45,10 @@ class Orthanc:
         self.asked[path.split("/")[1]] += 1
         if path == "/instances":
             return list(self.files)
+        if path.endswith("/tags"):
+            if self.trouble is not None:
+                raise self.trouble
+            return {"0018,1210": "B30f"}
         if path == f"/series/{SERIES_ID}":
             return {"ParentStudy": STUDY_ID, "MainDicomTags": {"Modality": "CT"}, "Instances": list(self.files)}
         assert path == f"/studies/{STUDY_ID}"
@@ -83,8 +88,9 @@ class Tasks:
 class Setting:
     """An intake with its Orthanc and ledger."""
 
-    def __init__(self, folder: Path) -> None:
-        project = {"Profile": "basic", "Match": {"Modality": "CT"}, "Destinations": [{"Peer": "research"}]}
+    def __init__(self, folder: Path, **match: str) -> None:
+        rules = match or {"Modality": "CT"}
+        project = {"Profile": "basic", "Match": rules, "Destinations": [{"Peer": "research"}]}
         section = {"Python": "python3", "Projects": {PROJECT: project}}
         config = Config.parse(section, data_directory=folder, load_profiles=False)
         self.store = Store.open(folder / "deid.sqlite3")
@@ -189,3 +195,34 @@ def test_a_thorough_comparison_asks_for_all_bytes(setting: Setting) -> None:
         setting.orthanc.store(f"i{number}")
     setting.compare()
     assert setting.compare(thorough=True)["md5"] == 3
+
+
+@pytest.fixture
+def picky(tmp_path: Path) -> Iterator[Setting]:
+    """An intake whose rule asks for an attribute that Orthanc reads from the file."""
+    setting = Setting(tmp_path, ConvolutionKernel="B30f")
+    yield setting
+    setting.intake._readers.shutdown()
+    setting.store.close()
+
+
+@pytest.mark.parametrize("number", sorted(UNREADABLE))
+def test_an_instance_that_orthanc_cannot_read_is_passed_by_until_it_can(picky: Setting, number: int) -> None:
+    instance = picky.orthanc.store("a")
+    picky.orthanc.trouble = Failed("GET", 500, number)
+    picky.intake.take([instance], cursor=7)
+    assert picky.rows(instance) == []
+    assert [trouble["Part"] for trouble in picky.shared.troubles.show()] == ["sources"]
+    picky.orthanc.trouble = None
+    picky.compare()
+    assert picky.rows(instance) == [("queued", None)]
+    assert picky.shared.troubles.show() == []
+
+
+@pytest.mark.parametrize(("status", "number"), [(500, 11), (500, None), (401, None), (500, 1006)])
+def test_an_orthanc_that_is_ailing_is_waited_for(picky: Setting, status: int, number: int | None) -> None:
+    picky.orthanc.trouble = Failed("GET", status, number)
+    with pytest.raises(Failed):
+        picky.intake.take([picky.orthanc.store("a")], cursor=7)
+    with picky.store.read() as conn:
+        assert meta.cursor(conn) != 7

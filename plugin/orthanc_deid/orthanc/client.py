@@ -69,6 +69,17 @@ class Unavailable(OrthancError):
         self.untrusted = untrusted
 
 
+AILING = frozenset({4, 11, 36, 42, *range(1000, 1100)})
+"""Orthanc's numbers of errors (OrthancPluginErrorCode) that say how it does, whatever was asked: NotEnoughMemory,
+Database, DatabaseUnavailable, DatabaseCannotSerialize, and those of SQLite."""
+
+DAMAGED = frozenset({3, 15, 20})
+"""For a file that is not what Orthanc stored, which 1.13 looks at: one too short (ParameterOutOfRange), BadFileFormat,
+CorruptedFile."""
+UNREADABLE = DAMAGED | {13, 2009}
+"""And for one that is not there: InexistentFile, RegularFileExpected."""
+
+
 class Failed(OrthancError):
     """Orthanc answered with another error (4xx, 500); asking again in the same way gives the same.
 

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from orthanc_deid.orthanc.client import Answer, Failed, OrthancClient, OrthancError, Unavailable
+from orthanc_deid.orthanc.client import AILING, Answer, Failed, OrthancClient, OrthancError, Unavailable
 
 TRANSFER_SECONDS = 3600.0
 """How long a whole transfer may take: a large file on a slow line; the peer's own Timeout setting usually ends
@@ -80,8 +80,6 @@ def status_of(answer: Answer) -> str | None:
 
 _FULL = frozenset({14, 19})
 """What Orthanc's errors are called by number (OrthancPluginErrorCode): CannotWriteFile, FullStorage."""
-AILING = frozenset({4, 11, 36, 42, *range(1000, 1100)})
-"""NotEnoughMemory, Database, DatabaseUnavailable, DatabaseCannotSerialize, and those of SQLite."""
 
 
 def trouble_of(answer: Answer) -> Reply | None:

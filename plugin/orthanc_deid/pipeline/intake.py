@@ -18,7 +18,7 @@ from orthanc_deid import logs
 from orthanc_deid.identity.vault import Kind, Ref
 from orthanc_deid.orthanc import changes, push
 from orthanc_deid.orthanc.changes import Series, Stored
-from orthanc_deid.orthanc.client import NotFound, OrthancError
+from orthanc_deid.orthanc.client import UNREADABLE, Failed, NotFound, OrthancError
 from orthanc_deid.pipeline.routing import Router
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import SERIES
@@ -216,8 +216,19 @@ class Intake:
                         continue
                 except NotFound:
                     continue
+                except Failed as failure:
+                    self._unreadable(failure)
+                    continue
             rest.append(instance)
         return rest
+
+    def _unreadable(self, failure: Failed) -> None:
+        """Pass by an instance that Orthanc cannot read, so that the others do not wait for it: comparing everything
+        comes back to it. Raises the failure where that is not what it says."""
+        if failure.number not in UNREADABLE:
+            raise failure
+        log.error("an instance cannot be read, so no rule could be applied to it", status=failure.status)
+        self._shared.troubles.note("sources", "unreadable")
 
     def _routed(self, instances: Sequence[str]) -> Iterable[tuple[Stored, Series, tuple[str, ...]]]:
         """Yield instances with their projects, and referring instances that came before what they refer to."""
@@ -231,6 +242,9 @@ class Intake:
             try:
                 routed = self._router.route(stored)
             except NotFound:
+                continue
+            except Failed as failure:
+                self._unreadable(failure)
                 continue
             yield stored, routed.series, routed.projects
             for project, others in routed.also.items():
@@ -357,6 +371,7 @@ class Intake:
     def _compare(self, thorough: bool) -> None:
         """Take what the ledger does not know, and end rows whose source has gone."""
         new = 0
+        self._shared.troubles.clear("sources")
         if self._router.wanted:
             for page in changes.all_instances(self._shared.orthanc):
                 if self._shared.stopping.is_set():

@@ -35,8 +35,17 @@ from orthanc_deid.identity.envelope import EnvelopeError, encryptor, recipients
 from orthanc_deid.identity.keys import ProjectKeys
 from orthanc_deid.identity.subjects import BIRTH_DATE, SEX, Identity, SubjectSeen, make_subject
 from orthanc_deid.identity.vault import Ref, Vault
-from orthanc_deid.orthanc.client import Failed, Fetched, NotFound, OrthancClient, OrthancError, md5_hex
-from orthanc_deid.orthanc.push import AILING, orthanc_ids
+from orthanc_deid.orthanc.client import (
+    AILING,
+    DAMAGED,
+    Failed,
+    Fetched,
+    NotFound,
+    OrthancClient,
+    OrthancError,
+    md5_hex,
+)
+from orthanc_deid.orthanc.push import orthanc_ids
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.spoolfolder import find, titles
 from orthanc_deid.tuning import settle, stand_back
@@ -231,11 +240,6 @@ def source_digest(keys: ProjectKeys, name: str) -> str:
     """Return the ledger's name for a content (its MD5, or what OrthancClient.content_name says): keyed, so that who
     has a file cannot find its pseudonym by it."""
     return Vault(keys).index("instance", "md5 " + name)
-
-
-DAMAGED = frozenset({3, 15, 20})
-"""Orthanc's numbers (OrthancPluginErrorCode) for a file that is not what it stored, which 1.13 looks at: one too short
-(ParameterOutOfRange), BadFileFormat, CorruptedFile."""
 
 
 class Unreadable(Exception):
