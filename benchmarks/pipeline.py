@@ -3,11 +3,12 @@
     .venv/bin/python benchmarks/pipeline.py [--rounds N] [--slices N] [--cpu]
 
 Against (a) a plain client of two processes that copies each instance across as it arrives, without any
-de-identification, and (b) Orthanc's own /studies/{id}/anonymize followed by /peers/{id}/store; both from an equal
-Orthanc without the plugin, to the same peer. All in one run, interleaved, the best round of each. Exits 1 when a
-stated ratio is missed: at least 0.7 × (a) with no research copy, at least 1.2 × (b) with it, and ingest itself loses
-less than 5 %. `--cpu` also tells the milliseconds of processor that each process spent per slice, which a busy machine
-disturbs less than the clock.
+de-identification, (a2) the same client when it stores each instance once more where it came from, as a research copy
+is, and (b) Orthanc's own /studies/{id}/anonymize followed by /peers/{id}/store; all from an equal Orthanc without the
+plugin, to the same peer. All in one run, interleaved, the best round of each. The goals are 0.9 × (a) and 0.9 × (a2),
+twice (b), and 3 % of the ingest; the exit status is 1 below what two cores have reached: 0.7 × (a), 1.2 × (b) with a
+research copy, 5 % of the ingest. `--cpu` also tells the milliseconds of processor that each process spent per slice,
+which a busy machine disturbs less than the clock.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ CONNECTIONS = 4
 COPIERS = 2
 WORKERS = 2
 WITHOUT_COPY, WITH_COPY, INGEST = 0.7, 1.2, 0.05
+GOAL, GOAL_ORTHANC, GOAL_INGEST = 0.9, 2.0, 0.03
+MADE, AGAIN = builders.ROOT.encode()[:-4] + b"8", builders.ROOT.encode()[:-4] + b"7"
+"""How the UIDs of a study begin, and those of what is stored once more."""
+TWICE = "+"
 SECONDS = 300.0
 
 
@@ -104,8 +109,13 @@ def copier(source: int, target: int, ids: ProcessQueue[str], done: ProcessQueue[
         write = http.client.HTTPConnection("127.0.0.1", target)
         # Connections live as long as there is work: Orthanc closes them after a second without.
         while instance is not None:
+            twice, instance = instance.startswith(TWICE), instance.removeprefix(TWICE)
             read.request("GET", f"/instances/{instance}/file", headers={"Accept-Encoding": "identity"})
             data = read.getresponse().read()
+            if twice:
+                again = data.replace(MADE, AGAIN)
+                read.request("POST", "/instances", again, {"Content-Type": "application/dicom"})
+                read.getresponse().read()
             write.request("POST", "/instances", data, {"Content-Type": "application/dicom"})
             answer = write.getresponse()
             answer.read()
@@ -161,15 +171,19 @@ class Bench:
         send(self.clinical, files)
         return time.monotonic() - began
 
-    def copy(self) -> float:
+    def copy(self, how: str = "") -> float:
         """(a): the plain client copies each instance as soon as it is stored."""
         files = self.slices.study("nobody")
         began = time.monotonic()
-        send(self.plain, files, self.copiers.ids.put)
+        send(self.plain, files, lambda instance: self.copiers.ids.put(how + instance))
         for _ in files:
             if self.copiers.done.get(timeout=SECONDS) != "200":
                 raise SystemExit("the plain client failed")
         return time.monotonic() - began
+
+    def copy_and_store(self) -> float:
+        """(a2): and stores it once more where it came from."""
+        return self.copy(TWICE)
 
     def anonymize(self) -> float:
         """(b): Orthanc's own anonymisation of the study, then its own push."""
@@ -280,6 +294,7 @@ def main() -> int:
             bench.ingest_plain,
             bench.ingest_plugin,
             bench.copy,
+            bench.copy_and_store,
             bench.without_copy,
             bench.anonymize,
             bench.with_copy,
@@ -308,9 +323,11 @@ def main() -> int:
     first = best["copy"] / best["without_copy"]
     second = best["anonymize"] / best["with_copy"]
     loss = 1 - best["ingest_plain"] / best["ingest_plugin"]
-    print(f"without research copy: {first:.2f} x a plain copy (at least {WITHOUT_COPY})")
-    print(f"with research copy: {second:.2f} x anonymize and store (at least {WITH_COPY})")
-    print(f"ingest: {loss:+.1%} (less than {INGEST:.0%})")
+    more = best["copy_and_store"] / best["with_copy"]
+    alone = best["anonymize"] / best["without_copy"]
+    print(f"without research copy: {first:.2f} x a plain copy (goal {GOAL}), {alone:.2f} x anonymize and store")
+    print(f"with research copy: {more:.2f} x a copy that stores once more (goal {GOAL}), {second:.2f} x the latter")
+    print(f"goal for anonymize and store: {GOAL_ORTHANC:g}; ingest: {loss:+.1%} (goal {GOAL_INGEST:.0%})")
     return 0 if first >= WITHOUT_COPY and second >= WITH_COPY and loss < INGEST else 1
 
 

@@ -7,6 +7,7 @@ the real service is like this one.
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -138,6 +139,7 @@ class ServiceDouble:
         self.enqueued: list[list[str]] = []
         self.priorities: list[int] = []
         self.dry_fate: Fate = lambda _: "deidentified"
+        self.rush = threading.Event()
         self.jobs = Jobs(self)
 
     def close(self) -> None:
@@ -257,6 +259,10 @@ class ServiceDouble:
     # What only the routes ask
 
     def nudge(self) -> None:
+        """Count."""
+        self.nudged += 1
+
+    def stored(self) -> None:
         """Count."""
         self.nudged += 1
 

@@ -14,7 +14,7 @@ from orthanc_deid.orthanc.client import Unavailable
 from orthanc_deid.pipeline import governor as module
 from orthanc_deid.pipeline.governor import Governor, measure
 from orthanc_deid.pipeline.outbox import Outbox
-from orthanc_deid.pipeline.pressure import STAGES, Share
+from orthanc_deid.pipeline.pressure import OTHERS_LAST, RUSH_SECONDS, STAGES, Share
 from orthanc_deid.pipeline.shared import Shared, Troubles
 
 from tests.orthancs import until
@@ -32,7 +32,8 @@ class Setting:
         self.outbox.prepare()
         self.shared = SimpleNamespace(
             config=SimpleNamespace(latency_budget=3.0, outbox_limit=1000, free_disk=500),
-            outbox=self.outbox, paused="", troubles=Troubles(), stopping=threading.Event(),
+            outbox=self.outbox, paused="", rush=threading.Event(), stored_here={},
+            troubles=Troubles(), stopping=threading.Event(),
             store=SimpleNamespace(read=lambda: nullcontext()), orthanc=SimpleNamespace(get_json=self.ask),
         )  # fmt: skip
         monkeypatch.setattr(module.deliveries, "counts", lambda _: {"p": {"peer:x": {"pending": self.pending}}})
@@ -111,3 +112,27 @@ def test_a_slow_or_silent_orthanc_narrows_the_work_and_a_quick_one_widens_it(
     until(lambda: setting.shares[-1] == STAGES[0], 20, "all of it back")
     setting.shared.stopping.set()
     setting.governor.stop(5)
+
+
+def test_a_rush_of_arrivals_stops_at_once_what_is_not_fresh(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    setting.governor.stir()
+    assert setting.shares == [STAGES[OTHERS_LAST]] and setting.shared.rush.is_set()
+    assert setting.shares[-1].fresh == 1, "what has just arrived goes on"
+    setting.governor.arrived(30)
+    now[0] += RUSH_SECONDS
+    setting.governor.settle()
+    assert setting.shares == [STAGES[OTHERS_LAST], STAGES[0]] and not setting.shared.rush.is_set()
+    assert setting.governor.stage == 0
+
+
+def test_copies_of_our_own_and_a_budget_of_none_make_no_rush(setting: Setting) -> None:
+    setting.shared.stored_here["a"] = None
+    setting.governor.stir()
+    assert setting.shares == []
+    del setting.shared.stored_here["a"]
+    setting.shared.config.latency_budget = 0
+    setting.governor.stir()
+    setting.governor.arrived(100)
+    assert setting.shares == [] and not setting.shared.rush.is_set()

@@ -16,6 +16,7 @@ from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import SERIES
 from orthanc_deid.store import Store, ledger, meta
+from orthanc_deid.store.rows import CATCH_UP
 
 from tests import ledgers
 from tests.ledgers import sha
@@ -204,6 +205,16 @@ def picky(tmp_path: Path) -> Iterator[Setting]:
     yield setting
     setting.intake._readers.shutdown()
     setting.store.close()
+
+
+def test_arrivals_are_counted_as_they_come_and_not_what_is_found_by_comparing(setting: Setting) -> None:
+    told: list[int] = []
+    setting.intake._arrived = told.append
+    instances = [setting.orthanc.store(f"i{number}") for number in range(3)]
+    setting.intake.take(instances[:2], cursor=7)
+    setting.intake.take(instances[2:], cursor=8, priority=CATCH_UP)
+    setting.compare(thorough=True)
+    assert told == [2]
 
 
 @pytest.mark.parametrize("number", sorted(UNREADABLE))

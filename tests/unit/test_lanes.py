@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from orthanc_deid.pipeline.lanes import Lanes
+from orthanc_deid.pipeline import lanes as module
+from orthanc_deid.pipeline.lanes import TRICKLE_SECONDS, Lanes
 
 from tests.orthancs import until
 
@@ -70,4 +71,21 @@ def test_what_is_not_fresh_is_narrowed_first() -> None:
     until(lambda: begun == [10, 10, 0, 0], 10, "and two fresh ones beside")
     gate.set()
     until(lambda: len(begun) == 6, 10, "all")
+    lanes.shutdown()
+
+
+def test_what_is_not_fresh_only_trickles_where_its_share_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    lanes, done = Lanes(2, "t"), []  # type: ignore[var-annotated]
+    lanes.narrow(1, 0)
+    for number in range(3):
+        lanes.submit(10, done.append, number)
+    until(lambda: done == [0], 10, "one")
+    lanes.submit(0, done.append, "fresh")
+    until(lambda: done == [0, "fresh"], 10, "what is fresh, at once")
+    now[0] += TRICKLE_SECONDS
+    until(lambda: done == [0, "fresh", 1], 10, "the next, a while later")
+    lanes.narrow(1, 1)
+    until(lambda: done == [0, "fresh", 1, 2], 10, "the rest, as before")
     lanes.shutdown()

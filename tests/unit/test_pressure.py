@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from orthanc_deid.pipeline.pressure import CALM_SECONDS, FAR, STAGES, Pressure
+from orthanc_deid.pipeline.pressure import (
+    BREATH_SECONDS,
+    CALM_SECONDS,
+    FAR,
+    IN_VAIN_SECONDS,
+    RUSH,
+    RUSH_SECONDS,
+    STAGES,
+    Arrivals,
+    Pressure,
+)
 
 
 class Day:
@@ -51,6 +61,57 @@ def test_without_a_budget_nothing_gives_way() -> None:
     day = Day(budget=0)
     day.probe(2, 10)
     assert day.probe(5000, 60) == 0
+
+
+def test_a_rush_is_told_by_the_first_and_lasts_until_a_second_after_the_last() -> None:
+    arrivals = Arrivals()
+    assert not arrivals.rush(0.0)
+    arrivals.stir(10.0)
+    assert arrivals.rush(10.0), "before anybody knows how many came"
+    arrivals.tell(2, 10.1)
+    arrivals.tell(RUSH - 2, 10.2)
+    assert arrivals.rush(10.2 + RUSH_SECONDS - 0.01) and not arrivals.rush(10.2 + RUSH_SECONDS)
+    arrivals.tell(RUSH, 11.0)
+    arrivals.stir(11.1)
+    arrivals.tell(0, 11.5)
+    assert arrivals.rush(11.9) and not arrivals.rush(12.0), "nor does the last of them begin another breath"
+    arrivals.stir(12.0)
+    assert arrivals.rush(12.1)
+
+
+def test_single_arrivals_cost_a_breath_now_and_then() -> None:
+    arrivals, held, step = Arrivals(), 0, 0.05
+    for tick in range(round(100 / step)):
+        now = tick * step
+        if tick % round(0.5 / step) == 0:  # two a second: no rush
+            arrivals.stir(now)
+            arrivals.tell(1, now)
+        held += arrivals.rush(now)
+    assert 0 < held * step <= 100 * BREATH_SECONDS / (BREATH_SECONDS + IN_VAIN_SECONDS) * 1.5
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 3), st.integers(0, 9), st.booleans()), max_size=100))
+def test_without_enough_arrivals_within_a_second_there_is_no_rush_but_a_breath(
+    said: list[tuple[float, int, bool]],
+) -> None:
+    arrivals, now = Arrivals(), 0.0
+    seen: list[tuple[float, int]] = []
+    for pause, number, stirred in said:
+        now += pause
+        if stirred:
+            arrivals.stir(now)
+        else:
+            arrivals.tell(number, now)
+            seen.append((now, number))
+        lately = [
+            sum(n for then, n in seen if at - then < RUSH_SECONDS and then <= at)
+            for at, n in seen
+            if n and now - at < RUSH_SECONDS
+        ]
+        if any(count >= RUSH for count in lately):
+            assert arrivals.rush(now)
+        elif not any(s for _, _, s in said):
+            assert not arrivals.rush(now)
 
 
 @given(st.lists(st.floats(0.0001, 20), max_size=200))

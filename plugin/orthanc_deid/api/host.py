@@ -23,6 +23,9 @@ class Service(Protocol):
     def nudge(self) -> None:
         """Look for new work now."""
 
+    def stored(self) -> None:
+        """Something was stored in Orthanc: make room for what follows, and look."""
+
     def health(self) -> dict[str, Any]:
         """Return how the service is, without ids or values."""
 

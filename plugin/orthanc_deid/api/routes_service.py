@@ -30,4 +30,4 @@ def metrics(service: Host) -> Response:
 @router.post("/deid/internal/nudge", status_code=204, include_in_schema=False)
 def nudge(service: Host) -> None:
     """Look for new work now: Orthanc has stored something. (The plugin does not forward this route from outside.)"""
-    service.nudge()
+    service.stored()

@@ -1,8 +1,8 @@
 """Sees to it that the work stays within what the machine has to spare: Orthanc's time, and room on the disk.
 
-One thread asks Orthanc something small twice a second and narrows workers and sends when that takes long (pressure.py).
-It measures the outbox too: when it is full of what destinations have not taken, or the disk is nearly full, nothing new
-is begun until there is room again. What is on its way goes on.
+One thread asks Orthanc something small twice a second and narrows workers and sends when that takes long, or when
+instances arrive in a rush (pressure.py). It measures the outbox too: when it is full of what destinations have not
+taken, or the disk is nearly full, nothing new is begun until there is room again. What is on its way goes on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from orthanc_deid import logs
 from orthanc_deid.orthanc.client import OrthancError
-from orthanc_deid.pipeline.pressure import Pressure, Share
+from orthanc_deid.pipeline.pressure import OTHERS_LAST, STAGES, Arrivals, Pressure, Share
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.store import deliveries
 
@@ -45,7 +45,11 @@ class Governor:
         self._resumed = resumed
         self._look_at = 0.0
         self._thread = threading.Thread(target=self._run, name="governor", daemon=True)
+        self._lock = threading.Lock()
+        self._arrivals = Arrivals()
         self.pressure = Pressure(shared.config.latency_budget)
+        self.stage = 0
+        """How far work gives way now, as in pressure.STAGES."""
         self.outbox_bytes = 0
 
     def start(self) -> None:
@@ -57,13 +61,41 @@ class Governor:
         """Stop; `shared.stopping` is set by now."""
         self._thread.join(timeout)
 
+    def stir(self) -> None:
+        """Something was stored in Orthanc: what is not fresh holds its breath until `arrived` tells how many came."""
+        if not self._shared.stored_here:  # else it may be a copy of our own
+            with self._lock:
+                self._arrivals.stir(time.monotonic())
+            self.settle()
+
+    def arrived(self, number: int) -> None:
+        """So many instances, not our own, came in since the last time; 0: none."""
+        with self._lock:
+            self._arrivals.tell(number, time.monotonic())
+        if number:
+            self.settle()
+
+    def settle(self) -> None:
+        """Let as much be used as latency and arrivals allow now."""
+        if not self._shared.config.latency_budget:
+            return
+        with self._lock:
+            rush = self._arrivals.rush(time.monotonic())
+            stage = max(self.pressure.stage, OTHERS_LAST if rush else 0)
+            if rush:
+                self._shared.rush.set()
+            else:
+                self._shared.rush.clear()
+            if stage != self.stage:
+                self.stage = stage
+                self._apply(STAGES[stage])
+
     def _run(self) -> None:
         while not self._shared.stopping.wait(PROBE_SECONDS):
             try:
                 if self._shared.config.latency_budget:
-                    before = self.pressure.stage
-                    if self.pressure.tell(self.probe(), time.monotonic()) != before:
-                        self._apply(self.pressure.share)
+                    self.pressure.tell(self.probe(), time.monotonic())
+                    self.settle()
                 if time.monotonic() >= self._look_at:
                     began = time.monotonic()
                     self.look()

@@ -54,11 +54,17 @@ class Intake:
     """Reads the change log and reconciles; two threads."""
 
     def __init__(
-        self, shared: Shared, take_titles: Callable[[Sequence[Stored]], None] = lambda _placeholders: None
+        self,
+        shared: Shared,
+        take_titles: Callable[[Sequence[Stored]], None] = lambda _placeholders: None,
+        arrived: Callable[[int], None] = lambda _number: None,
     ) -> None:
-        """`take_titles` is told of placeholders of gateway mode, with the AE titles that Orthanc noted for them."""
+        """`take_titles` is told of placeholders of gateway mode, with the AE titles that Orthanc noted for them;
+        `arrived` of how many instances, not our own, have just come."""
         self._shared = shared
         self._take_titles = take_titles
+        self._arrived = arrived
+        self._copies = any(project.keep_research_copy for project in shared.config.projects.values())
         self._wake = threading.Event()
         self._reconcile = threading.Event()
         self._thorough = False
@@ -165,8 +171,12 @@ class Intake:
         self._taken += len(instances)
         with self._lock:
             wanted: dict[str, dict[str, tuple[Stored, Series]]] = {}
+            if instances and (self._router.wanted or self._copies):
+                instances = self._not_own(instances, trusting)
+            if priority == FRESH and cursor is not None:
+                self._arrived(len(instances))
             if instances and self._router.wanted:
-                for stored, series, projects in self._routed(self._not_own(instances, trusting)):
+                for stored, series, projects in self._routed(instances):
                     for project in projects:
                         wanted.setdefault(project, {})[stored.instance] = (stored, series)
             self._add(wanted, cursor=cursor, priority=priority)

@@ -41,6 +41,7 @@ TIDY_SECONDS = 30.0
 
 _PAUSE = 0.25  # seconds between two looks at a job that waits
 _IDLE = 1.0  # seconds between two looks for jobs where several services may make them
+_RUSHED = 0.5  # more, while instances arrive in a rush
 _PATIENCE = (1.0, 30.0)  # first and longest wait while Orthanc does not answer
 
 log = logs.get(__name__)
@@ -102,6 +103,8 @@ class JobRunner:
             # Another service may make or change a job, and tells only the database.
             idle = _IDLE if self._host.store.shared else TIDY_SECONDS
             pause = max(_PAUSE, 5 * (time.monotonic() - began)) if active else idle
+            if self._host.rush.is_set():
+                self._stopped.wait(_RUSHED)
             self._wake.wait(pause)
             self._wake.clear()
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import heapq
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from orthanc_deid.store.rows import FRESH
+
+TRICKLE_SECONDS = 1.0
+"""Between two sends of what is not fresh while that gives way as far as it can."""
 
 
 class Lanes:
@@ -19,6 +23,7 @@ class Lanes:
         self._changed = threading.Condition()
         self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = self._busy = self._unhurried = 0
+        self._trickles, self._trickle_at = False, 0.0
         self._stopping = False
         self._threads: list[threading.Thread] = []
 
@@ -36,8 +41,10 @@ class Lanes:
             self._changed.notify()
 
     def narrow(self, share: float, unhurried: float) -> None:
-        """Let only a share of the threads work at a time, and of those at what is not fresh; at least one each."""
+        """Let only a share of the threads work at a time, and of those at what is not fresh; at least one each, but
+        with a share of none what is not fresh is sent once in a while only."""
         with self._changed:
+            self._trickles = not unhurried
             self._width = max(1, round(share * self._size))
             self._unhurried_width = max(1, round(unhurried * self._size))
             self._changed.notify_all()
@@ -52,12 +59,16 @@ class Lanes:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._may())
+                while not (self._stopping or self._may()):
+                    # A trickle has its time; else somebody notifies.
+                    self._changed.wait(TRICKLE_SECONDS / 4 if self._trickles and self._queue else None)
                 if self._stopping:
                     return
                 priority, _, work, arguments = heapq.heappop(self._queue)
                 self._busy += 1
                 self._unhurried += priority > FRESH
+                if self._trickles and priority > FRESH:
+                    self._trickle_at = time.monotonic() + TRICKLE_SECONDS
             try:
                 work(*arguments)
             finally:
@@ -70,4 +81,6 @@ class Lanes:
         """Whether the most urgent of what waits may begin."""
         if not self._queue or self._busy >= self._width:
             return False
-        return self._queue[0][0] <= FRESH or self._unhurried < self._unhurried_width
+        if self._queue[0][0] <= FRESH:
+            return True
+        return self._unhurried < self._unhurried_width and not (self._trickles and time.monotonic() < self._trickle_at)

@@ -1,11 +1,14 @@
-"""How far work gives way to Orthanc: judged by how long a small request takes, beside how long it takes on an idle one.
+"""How far work gives way to Orthanc: judged by how long a small request takes, beside how long it takes on an idle one,
+and by whether instances arrive in a rush.
 
 In stages, one at a time: first what is not fresh, down to an instance a second, and only when requests take several
-times longer still what has just arrived. Nothing ever stops altogether. Pure: times are handed in.
+times longer still what has just arrived. A rush, which may be over before latency tells, stops what is not fresh at
+once. Nothing ever stops altogether. Pure: times are handed in.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 FAR = 5.0
@@ -35,8 +38,16 @@ STAGES = (
     Share(0.01, 0),
     Share(0, 0),
 )
-_OTHERS_LAST = 3
+OTHERS_LAST = 3
 """The last stage in which only what is not fresh gives way."""
+RUSH = 5
+"""So many arrivals within RUSH_SECONDS are a rush. A sender that is slower waits for itself, not for Orthanc."""
+RUSH_SECONDS = 1.0
+"""And as long after the last of them it is over."""
+BREATH_SECONDS = 0.4
+"""Until it is known how many follow a first arrival, it is taken for a rush for so long: the log is read meanwhile."""
+IN_VAIN_SECONDS = 5.0
+"""Unless that turned out to be wrong less than this ago: who sends one now and then stops little."""
 
 
 class Pressure:
@@ -64,7 +75,7 @@ class Pressure:
         if not self._budget:
             return 0
         over = seconds / (self._budget * max(self.idle, FLOOR))
-        last = _OTHERS_LAST if over <= FAR else len(STAGES) - 1
+        last = OTHERS_LAST if over <= FAR else len(STAGES) - 1
         if over > 1 and self.stage < last:
             self.stage += 1
             self._calm_since = None
@@ -76,3 +87,30 @@ class Pressure:
         else:
             self._calm_since = None
         return self.stage
+
+
+class Arrivals:
+    """Tells a rush of arrivals from single ones."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+        self._until = self._breath = float("-inf")
+
+    def stir(self, now: float) -> None:
+        """Something was stored; how many came is not known yet."""
+        if not self.rush(now) and now - self._breath >= BREATH_SECONDS + IN_VAIN_SECONDS:
+            self._breath = now
+
+    def tell(self, number: int, now: float) -> None:
+        """Take how many have come since the last time."""
+        while self._seen and now - self._seen[0][0] >= RUSH_SECONDS:
+            self._seen.popleft()
+        if number:
+            self._seen.append((now, number))
+        if number and sum(number for _, number in self._seen) >= RUSH:
+            self._until = now + RUSH_SECONDS
+            self._breath = float("-inf")  # it was not in vain
+
+    def rush(self, now: float) -> bool:
+        """Whether they come in a rush."""
+        return now < self._until or 0 <= now - self._breath < BREATH_SECONDS

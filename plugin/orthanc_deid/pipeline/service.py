@@ -104,7 +104,9 @@ class Service:
             rules = [rule for project in config.projects.values() for rule in project.match.conditions]
             spool = Spool(config.gateway.spool, [rule.tag for rule in rules if rule.tag])
             self._spool = SpoolIntake(self._shared, spool, config.gateway)
-        self._intake = Intake(self._shared, *([self._spool.titles] if self._spool else []))
+        self._governor = Governor(self._shared, self._narrow, lambda: self._keeper.nudge())
+        titles = {"take_titles": self._spool.titles} if self._spool else {}
+        self._intake = Intake(self._shared, arrived=self._governor.arrived, **titles)
         self._series = SeriesTasks(self._shared, self._pool, self._recorder, self._intake.look_again)
         self._deliveries = DeliveryTasks(self._shared, self._recorder, maker(self._shared))
         self._keeper = Keeper(self._shared, self._deliveries.resting, self._deliveries.clock_was_set)
@@ -118,7 +120,6 @@ class Service:
             lambda: executor(self._shared.here),
         )
         self._shared.tasks = self._tasks
-        self._governor = Governor(self._shared, self._narrow, self._keeper.nudge)
         self.recalls = Recalls(self._shared, self._deliveries)
         self.jobs = Jobs(self, self._shared.clock, self._shared.leads)
         self._lock: BinaryIO | None = None
@@ -238,6 +239,18 @@ class Service:
         if self._spool:
             self._spool.nudge()
         self._keeper.nudge()
+
+    def stored(self) -> None:
+        """Something was stored in Orthanc, or in the spool: make room for what follows, and look."""
+        self._governor.stir()
+        self._intake.nudge()
+        if self._spool:
+            self._spool.nudge()
+
+    @property
+    def rush(self) -> threading.Event:
+        """Set while instances arrive in a rush."""
+        return self._shared.rush
 
     def reconcile(self) -> None:
         """Compare all instances with the ledger soon."""
@@ -394,7 +407,7 @@ class Service:
             "PeersDown": sorted(self._deliveries.down()),
             "DestinationsWaiting": self._shared.gates.waiting(now),
             "Flow": {
-                "Stage": self._governor.pressure.stage,
+                "Stage": self._governor.stage,
                 "LatencySeconds": self._governor.pressure.latency,
                 "IdleSeconds": self._governor.pressure.idle,
                 "OutboxBytes": self._governor.outbox_bytes,

@@ -90,6 +90,8 @@ class Shared:
     """The same of deliveries."""
     stored_here: dict[str, None] = field(default_factory=dict)
     """Orthanc ids of research copies that this run has stored and not yet seen in the change log."""
+    rush: threading.Event = field(default_factory=threading.Event)
+    """Set while instances arrive in a rush: nothing that can wait begins (governor.py)."""
     paused: str = ""
     """Why nothing new is de-identified: `outbox` or `disk` is full (governor.py); empty: it is."""
     tasks: Tasks = field(init=False)
