@@ -10,6 +10,10 @@ from orthanc_deid.orthanc.client import Failed, NotFound, OrthancClient, Orthanc
 from orthanc_deid.orthanc.peers import Peers
 from orthanc_deid.send.base import Gone, Reply, ToSend
 
+MOST_REMEMBERED = 10_000
+"""Copies, and series, that are remembered: of a copy that is forgotten the intake looks at the bytes, and a series is
+marked once more."""
+
 
 class PeerSender:
     """Sends to a peer of OrthancPeers."""
@@ -50,6 +54,9 @@ class CopySender:
 
     def send(self, path: Path, one: ToSend) -> tuple[Reply, bool]:
         """Store one copy; bytes that stand under its id already are compared, and replaced where they differ."""
+        # Who reads the change log takes away what it sees there; of several services only one does.
+        if len(self._stored_here) >= MOST_REMEMBERED:
+            self._stored_here.clear()
         self._stored_here[one.out_orthanc_id] = None
         reply = push.store_copy(self._orthanc, path, one.out_orthanc_id, one.out_digest, self._announced)
         if reply is Reply.STORED:
@@ -61,6 +68,8 @@ class CopySender:
         with self._lock:
             if one.out_series in self._marked:
                 return
+            if len(self._marked) >= MOST_REMEMBERED:
+                self._marked.clear()
             self._marked.add(one.out_series)
         study, series, _ = push.orthanc_ids(one.out_patient, one.out_study, one.out_series, one.out_sop)
         try:
