@@ -120,7 +120,7 @@ def test_a_rush_of_arrivals_stops_at_once_what_is_not_fresh(setting: Setting, mo
     setting.governor.stir()
     assert setting.shares == [STAGES[OTHERS_LAST]] and setting.shared.rush.is_set()
     assert setting.shares[-1].fresh == 1, "what has just arrived goes on"
-    setting.governor.arrived(30)
+    setting.governor.arrived(100_000)
     now[0] += RUSH_SECONDS
     setting.governor.settle()
     assert setting.shares == [STAGES[OTHERS_LAST], STAGES[0]] and not setting.shared.rush.is_set()

@@ -9,7 +9,6 @@ from orthanc_deid.pipeline.pressure import (
     CALM_SECONDS,
     FAR,
     IN_VAIN_SECONDS,
-    RUSH,
     RUSH_SECONDS,
     STAGES,
     Arrivals,
@@ -64,14 +63,14 @@ def test_without_a_budget_nothing_gives_way() -> None:
 
 
 def test_a_rush_is_told_by_the_first_and_lasts_until_a_second_after_the_last() -> None:
-    arrivals = Arrivals()
+    arrivals = Arrivals(2)
     assert not arrivals.rush(0.0)
     arrivals.stir(10.0)
     assert arrivals.rush(10.0), "before anybody knows how many came"
     arrivals.tell(2, 10.1)
-    arrivals.tell(RUSH - 2, 10.2)
+    arrivals.tell(3, 10.2)
     assert arrivals.rush(10.2 + RUSH_SECONDS - 0.01) and not arrivals.rush(10.2 + RUSH_SECONDS)
-    arrivals.tell(RUSH, 11.0)
+    arrivals.tell(5, 11.0)
     arrivals.stir(11.1)
     arrivals.tell(0, 11.5)
     assert arrivals.rush(11.9) and not arrivals.rush(12.0), "nor does the last of them begin another breath"
@@ -79,8 +78,17 @@ def test_a_rush_is_told_by_the_first_and_lasts_until_a_second_after_the_last() -
     assert arrivals.rush(12.1)
 
 
+def test_a_larger_machine_takes_more_for_a_rush() -> None:
+    assert [Arrivals(number).enough for number in (1, 2, 4, 16)] == [2, 5, 10, 40]
+    arrivals = Arrivals(16)
+    arrivals.tell(39, 10.0)
+    assert not arrivals.rush(10.0)
+    arrivals.tell(1, 10.5)
+    assert arrivals.rush(10.5)
+
+
 def test_single_arrivals_cost_a_breath_now_and_then() -> None:
-    arrivals, held, step = Arrivals(), 0, 0.05
+    arrivals, held, step = Arrivals(2), 0, 0.05
     for tick in range(round(100 / step)):
         now = tick * step
         if tick % round(0.5 / step) == 0:  # two a second: no rush
@@ -94,7 +102,7 @@ def test_single_arrivals_cost_a_breath_now_and_then() -> None:
 def test_without_enough_arrivals_within_a_second_there_is_no_rush_but_a_breath(
     said: list[tuple[float, int, bool]],
 ) -> None:
-    arrivals, now = Arrivals(), 0.0
+    arrivals, now = Arrivals(2), 0.0
     seen: list[tuple[float, int]] = []
     for pause, number, stirred in said:
         now += pause
@@ -108,7 +116,7 @@ def test_without_enough_arrivals_within_a_second_there_is_no_rush_but_a_breath(
             for at, n in seen
             if n and now - at < RUSH_SECONDS
         ]
-        if any(count >= RUSH for count in lately):
+        if any(count >= arrivals.enough for count in lately):
             assert arrivals.rush(now)
         elif not any(s for _, _, s in said):
             assert not arrivals.rush(now)

@@ -46,7 +46,7 @@ class Governor:
         self._look_at = 0.0
         self._thread = threading.Thread(target=self._run, name="governor", daemon=True)
         self._lock = threading.Lock()
-        self._arrivals = Arrivals()
+        self._arrivals = Arrivals(len(os.sched_getaffinity(0)))
         self.pressure = Pressure(shared.config.latency_budget)
         self.stage = 0
         """How far work gives way now, as in pressure.STAGES."""

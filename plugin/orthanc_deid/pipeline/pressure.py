@@ -40,8 +40,9 @@ STAGES = (
 )
 OTHERS_LAST = 3
 """The last stage in which only what is not fresh gives way."""
-RUSH = 5
-"""So many arrivals within RUSH_SECONDS are a rush. A sender that is slower waits for itself, not for Orthanc."""
+RUSH = 2.5
+"""So many arrivals within RUSH_SECONDS, for each processor, are a rush. A sender that is slower waits for itself, not
+for Orthanc, and a larger machine has more to spare."""
 RUSH_SECONDS = 1.0
 """And as long after the last of them it is over."""
 BREATH_SECONDS = 0.4
@@ -92,7 +93,10 @@ class Pressure:
 class Arrivals:
     """Tells a rush of arrivals from single ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, processors: int) -> None:
+        """`processors`: how many Orthanc and this service share."""
+        self.enough = max(2, round(RUSH * processors))
+        """How many arrivals within RUSH_SECONDS are a rush."""
         self._seen: deque[tuple[float, int]] = deque()
         self._until = self._breath = float("-inf")
 
@@ -107,7 +111,7 @@ class Arrivals:
             self._seen.popleft()
         if number:
             self._seen.append((now, number))
-        if number and sum(number for _, number in self._seen) >= RUSH:
+        if number and sum(number for _, number in self._seen) >= self.enough:
             self._until = now + RUSH_SECONDS
             self._breath = float("-inf")  # it was not in vain
 
