@@ -316,7 +316,8 @@ class DeidSection(Section):
         ge=0,
         strict=False,
         description="How many times as long as on an idle Orthanc a small request may take before work gives way to "
-        "it: the back-fill first and at last almost to a standstill, what has just arrived much later. 0: never.",
+        "it: the back-fill first and at last almost to a standstill, what has just arrived much later. While instances "
+        "arrive in a rush, the back-fill stands back too. 0: never.",
     )
     niceness: int = Field(
         default=10,
