@@ -25,7 +25,7 @@ REFERRING = frozenset({
 })
 # fmt: on
 """Modalities (PS3.3 C.7.3.1.1.1) of objects that are about other objects of their study."""
-REMEMBERED = 5000
+REMEMBERED = 1000
 """Series and studies whose decisions are kept in memory; they can always be made again."""
 
 
