@@ -111,7 +111,7 @@ class Reference:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.source = pydicom.dcmread(io.BytesIO(data), force=True)
-        self.plan, self.subject = plan, subject
+        self.data, self.plan, self.subject = data, plan, subject
         self.implicit, self.little = self.source.original_encoding
         # Some files are in implicit VR whatever their transfer syntax says; pydicom notices, and reads on.
         self.implicit |= any(self.source.get_item(tag).VR is None for tag in self.source.keys())  # noqa: SIM118
@@ -122,9 +122,14 @@ class Reference:
         self.known: list[Value] = []
         self._harvest(self.source, ["iso8859"])
         self.known = list(dict.fromkeys(self.known))
+        self.mapped: set[str] = set()
 
     def run(self) -> Dataset:
         """The de-identified data set, without marks."""
+        # Which UIDs are mapped is known after a first round: on a reading of its own, since pydicom decodes on its way.
+        first = Reference(self.data, self.plan, self.subject)
+        first._apply(first.source, first.plan.root, ["iso8859"])
+        self.mapped = first.mapped
         return self._apply(self.source, self.plan.root, ["iso8859"])
 
     def _apply(self, dataset: Dataset, node: Node, charset: list[str]) -> Dataset:
@@ -165,6 +170,8 @@ class Reference:
                     return self._pixels(element)
                 if rule.vr == "UI" and not (_uid_like if tag in CODING_UIDS else _standard)(_bytes(element)):
                     return self._uid(dataset, element)
+                if tag in CODING_UIDS and self.mapped & set(_uids(_bytes(element))):
+                    return self._on_hit(rule)
                 if not self._may_stay(element, rule, charset):
                     return self._on_hit(rule)
                 if rule.vr != element.VR and element.VR in TEXT and rule.vr in TEXT:
@@ -181,9 +188,9 @@ class Reference:
         return DataElement(element.tag, "SQ", Sequence([self._apply(item, rule.child, charset) for item in items]))
 
     def _uid(self, dataset: Dataset, element: RawDataElement | DataElement) -> RawDataElement:
-        text = _bytes(element).decode("latin-1")
-        mapped = "\\".join(map_uid(self.subject.uid_key, uid.strip(" \0")) for uid in text.split("\\"))
-        return self._raw(int(element.tag), "UI", mapped.encode())
+        uids = _uids(_bytes(element))
+        self.mapped |= {uid for uid in uids if uid and uid not in _registered()}
+        return self._raw(int(element.tag), "UI", "\\".join(map_uid(self.subject.uid_key, uid) for uid in uids).encode())
 
     def _dummy(self, rule: Rule) -> RawDataElement | DataElement:
         if rule.vr != "SQ":
@@ -237,6 +244,9 @@ class Reference:
         value, vr = _bytes(element), element.VR or rule.vr
         if not _akin(vr, rule.vr):
             return False
+        if rule.vr in ("OB", "OW", "UN"):
+            low = value.lower()
+            return not any(len(known.text) >= 5 and known.text.encode() in low for known in self.known)
         if rule.vr not in TEXT:
             return len(value) % SIZES.get(rule.vr, 1) == 0
         text = _text(value, charset)
@@ -261,6 +271,10 @@ class Reference:
             if known.kind != "name" or match[0] not in homely:
                 return True
         return False
+
+
+def _uids(value: bytes) -> list[str]:
+    return [uid.strip(" \0") for uid in value.decode("latin-1").split("\\")]
 
 
 def _standard(value: bytes) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from orthanc_deid.core.errors import QUARANTINE_REASONS, REJECT_REASONS, DeidError
 from orthanc_deid.core.uids import map_uid
+from pydicom.uid import ImplicitVRLittleEndian
 
 from tests import builders, plants, raw, reference
 from tests.engine import SUBJECT, deidentify, outcome, plan_for
@@ -152,8 +153,18 @@ FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(Health
 MANY = settings(FEW, max_examples=250)
 
 
+def with_its_own_uid_as_a_context_uid() -> bytes:
+    """A UID of the instance's own, where UIDs of coding schemes and the like stay: there it goes."""
+    made = builders.tree(builders.ct(builders.Origin(PATIENT), rows=8, columns=8))
+    uid = builders.uid("generated", 0).encode()
+    raw.put(made, El(0x00080014, "UI", uid))
+    raw.put(made, El(0x00080117, "UI", uid))
+    return raw.part10(made, ImplicitVRLittleEndian)
+
+
 @MANY
 @given(files())
+@example(with_its_own_uid_as_a_context_uid())
 def test_the_engine_and_the_reference_agree(data: bytes) -> None:
     output, reason = outcome(data)
     if output is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,22 @@ def test_a_deflated_file_is_looked_into() -> None:
     data = builders.to_bytes(dataset, builders.NATIVE[3])
     assert mint.made[0].value.encode() not in data
     assert leaks(data, mint.made)
+
+
+def test_in_much_the_same_is_found_as_in_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.canaries._WINDOW", 1000)  # so that texts stand across its borders, too
+    rng = random.Random(3)
+    texts = ("Brimvexton", "Zoë Ünlü", "4711", "Lane 5", "Qy", "never")
+    known = [Canary(f"place {n}", text) for n, text in enumerate(texts)]
+    index = Index(known)
+    data = bytearray(rng.randbytes(1 << 18))
+    for at in range(990, 100_000, 1003):
+        text = rng.choice(known[:-1]).value.encode(rng.choice(("utf-8", "latin-1")))
+        data[at : at + len(text) + 2] = b"/" + text + b"x" if rng.random() < 0.3 else b" " + text + b" "
+    much = {(canary, at) for canary, at in index.find(bytes(data))}
+    monkeypatch.setattr("tests.canaries._LARGE", 1 << 30)
+    assert much == {(canary, at) for canary, at in index.find(bytes(data))}
+    assert {canary for canary, _ in much} == set(known[:-1])
 
 
 def test_nothing_is_found_where_nothing_is() -> None:
