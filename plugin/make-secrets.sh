@@ -48,4 +48,6 @@ printf '%s' "$service" >"$folder/orthanc-service"
 printf '%s' "$orthanc_database" >"$folder/orthanc-database"
 word >"$folder/deid-database"
 word >"$folder/postgres"
+# PostgreSQL's image makes the databases as a user of its own; nobody else enters the folder.
+chmod 644 "$folder/orthanc-database" "$folder/deid-database"
 echo "make-secrets.sh: user admin; the passwords are in $folder/clinical.json and $folder/research.json"
