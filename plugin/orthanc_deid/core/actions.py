@@ -492,7 +492,7 @@ class Rewriter:
         if found is None:
             before = len(self.harvest.raw)
             self._harvest_items(walker, element, charset, depth)
-            if len(_harvested) >= _REMEMBERED:
+            if len(_harvested) >= _MOST_HARVESTED:
                 _harvested.clear()
             if len(key[0]) <= LARGE:
                 _harvested[key] = tuple(self.harvest.raw[before:])
@@ -523,6 +523,7 @@ def _nests(tag: int) -> bool:
 
 
 _REMEMBERED = 4096
+_MOST_HARVESTED = 1024
 _MOST_RULES = 20_000
 _harvested: dict[tuple[bytes, bool, str, Charset], tuple[tuple[str, bytes, Charset], ...]] = {}
 

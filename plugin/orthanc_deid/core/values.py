@@ -110,7 +110,7 @@ class Harvest:
         return _known(frozenset(self.raw))
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def _known(raw: frozenset[tuple[str, bytes, tuple[str, ...]]]) -> Known:
     values: set[tuple[str, str]] = set()
     for kind, value, charset in raw:
@@ -291,7 +291,7 @@ def _token_around(text: str, begin: int, end: int) -> str:
     return text[begin:end]
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def _compile(known: Known) -> Needles:
     needles: set[Needle] = set()
     dates: dict[str, list[Needle]] = {}
