@@ -325,9 +325,9 @@ def main() -> int:
     loss = 1 - best["ingest_plain"] / best["ingest_plugin"]
     more = best["copy_and_store"] / best["with_copy"]
     alone = best["anonymize"] / best["without_copy"]
-    print(f"without research copy: {first:.2f} x a plain copy (goal {GOAL}), {alone:.2f} x anonymize and store")
-    print(f"with research copy: {more:.2f} x a copy that stores once more (goal {GOAL}), {second:.2f} x the latter")
-    print(f"goal for anonymize and store: {GOAL_ORTHANC:g}; ingest: {loss:+.1%} (goal {GOAL_INGEST:.0%})")
+    print(f"without research copy: {first:.2f} x a plain copy (goal {GOAL}), {alone:.2f} x (b)")
+    print(f"with research copy: {more:.2f} x a copy that stores once more (goal {GOAL}), {second:.2f} x (b)")
+    print(f"(b) is Orthanc's anonymize and store (goal {GOAL_ORTHANC:g}); ingest: {loss:+.1%} (goal {GOAL_INGEST:.0%})")
     return 0 if first >= WITHOUT_COPY and second >= WITH_COPY and loss < INGEST else 1
 
 

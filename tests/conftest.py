@@ -7,6 +7,8 @@ from pathlib import Path
 
 import hypothesis  # noqa: F401  (before anything freezes the collector: what hooks into it then looks at referrers)
 import pytest
+from orthanc_deid.store import Store
+from sqlalchemy.engine import Connection
 
 from tests.orthancs import Orthanc, clinical_orthanc, research_orthanc
 from tests.postgres import Postgres, postgres
@@ -27,6 +29,21 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | 
         return
     server: Postgres = request.getfixturevalue("postgres_server")
     yield server.url(server.emptied())
+
+
+@pytest.fixture
+def store(database: Path | str) -> Iterator[Store]:
+    """An empty ledger."""
+    store = Store.open(database)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def conn(store: Store) -> Iterator[Connection]:
+    """A transaction on an empty ledger."""
+    with store.begin() as conn:
+        yield conn
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from orthanc_deid.pipeline.worker import AskKnown, Done, End, GiveWay, Setup
+from orthanc_deid.pipeline.messages import AskKnown, Done, End, GiveWay, Setup
 
 
 def main(pipe: Connection, setup: Setup) -> None:

@@ -19,6 +19,7 @@ from orthanc_deid.identity.keys import MasterKey, ProjectKeys
 from orthanc_deid.identity.subjects import identity_of
 from orthanc_deid.identity.vault import Vault
 from orthanc_deid.orthanc.client import Failed, NotFound, Unavailable
+from orthanc_deid.orthanc.settings import Receivers
 from orthanc_deid.pipeline.jobs import Jobs
 from orthanc_deid.store import Store, deliveries, ledger, studies
 from orthanc_deid.store import projects as projects_table
@@ -130,6 +131,7 @@ class ServiceDouble:
         self.config = Config.parse(section, data_directory=folder, load_profiles=False)
         self.store = Store.open(folder / "deid.sqlite3")
         self.orthanc = OrthancDouble()
+        self.receivers = Receivers()
         self.master = MasterKey.random()
         with self.store.begin() as conn:
             self._keys = {name: projects_table.open_keys(conn, self.master, name, time.time()) for name in projects}

@@ -100,8 +100,16 @@ def slope(points: Iterable[tuple[float, float]]) -> float:
     return sum((p[0] - x) * (p[1] - y) for p in points) / spread if spread else 0.0
 
 
+_RANDOM = re.compile(
+    rb"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    rb"|(?<![0-9a-f])(?=[0-9]*[a-f])(?:[0-9a-f]{32}){1,2}(?![0-9a-f])"
+)
+"""Orthanc's ids, the names of its files and their MD5, one or two: in a hundred thousand of each, eight digits in a row
+make some patient's date by chance."""
 MOST_FILES, SMALL = 4000, 1 << 20
 """Files that are looked through of one place, where there are more; those of a megabyte always are."""
+MOST_SHOWN = 20
+"""Finds that are printed of one place."""
 
 
 class Sweep:
@@ -123,8 +131,9 @@ class Sweep:
     def over(self, clinical: Orthanc, peer: Orthanc, most: int | None = None) -> list[str]:
         """What was found: in the peer's storage, database and log, in the service's folder and logs, in its answers.
 
-        `most`: only so many bytes of each file, since pixels are not looked through five times. Where there are more
-        than MOST_FILES files, as many of them are looked through, evenly chosen by their names, and all others' names.
+        What is found is printed, since the files go. `most`: only so many bytes of each file, since pixels are not
+        looked through five times. Where there are more than MOST_FILES files, as many of them are looked through,
+        evenly chosen by their names, and all others' names.
         """
         found: list[str] = []
         for place in (peer.folder, data_folder(clinical), clinical.log):
@@ -140,10 +149,12 @@ class Sweep:
                         found += self._in(opened.read(-1 if most is None else most), str(file))
         for path in ("/deid/health", "/deid/metrics"):
             found += self._in(clinical.request("GET", path).content, path)
+        for one in found[:MOST_SHOWN]:
+            print(f"  found: {one}", flush=True)
         return found
 
     def _in(self, data: bytes, place: str) -> list[str]:
-        found = [str(leak) for leak in leaks(data, self._index, place)]
+        found = [str(leak) for leak in leaks(_RANDOM.sub(b"#", data), self._index, place)]
         return found + [f"a source's id in {place}" for _ in set(_ORTHANC_ID.findall(data)) & self._ids]
 
 

@@ -223,13 +223,13 @@ class GatewaySection(Section):
         default=None,
         min_length=1,
         description="The folder in which originals wait until they are done, an absolute path. By default `spool` "
-        "beside the database. It holds identified originals.",
+        "in `DataDirectory`. It holds identified originals.",
     )
     maximum_size: int = Field(
-        default=20_480, ge=1, description="Beyond so many MB the spool takes no more: senders are refused, and retry."
+        default=20_480, ge=1, description="Beyond so many MiB the spool takes no more: senders are refused, and retry."
     )
     minimum_free: int = Field(
-        default=1024, ge=0, description="It takes nothing that would leave its disk fewer MB than this, either."
+        default=1024, ge=0, description="It takes nothing that would leave its disk fewer MiB than this, either."
     )
     unmatched: Literal["quarantine", "discard"] = Field(
         default="quarantine",
@@ -275,13 +275,13 @@ class DeidSection(Section):
     data_directory: str | None = Field(
         default=None,
         min_length=1,
-        description="The folder of the outbox, each service's own. By default that of the database's file, or "
-        "`orthanc-deid` beside Orthanc's storage.",
+        description="The folder of the outbox and, unless they are given, of database, key and spool; each service's "
+        "own. By default that of the database's file, or `orthanc-deid` beside Orthanc's storage.",
     )
     database: str | None = Field(
         default=None,
         min_length=1,
-        description="The database's file. By default `deid.sqlite3` in `orthanc-deid` beside Orthanc's storage. Or "
+        description="The database's file. By default `deid.sqlite3` in `DataDirectory`. Or "
         "`postgresql://user@host:port/database`, without a password, which several services may share.",
     )
     database_password_file: str | None = Field(
@@ -292,7 +292,7 @@ class DeidSection(Section):
     key_file: str | None = Field(
         default=None,
         min_length=1,
-        description="The master key, made at the first start. By default `master.key` beside the database. Back it up.",
+        description="The master key, made at the first start. By default `master.key` in `DataDirectory`. Back it up.",
     )
     profiles: str | None = Field(
         default=None, min_length=1, description="The folder of the profiles. By default those of this package."
@@ -302,7 +302,7 @@ class DeidSection(Section):
     )
     commitment_listen: str | None = Field(
         default=None,
-        pattern=r"^(?:[^:\\s]+:)?[0-9]{1,5}$",
+        pattern=r"^(?:[^:\s]+:)?[0-9]{1,5}$",
         description="Port, or address:port, where receivers bring their answers about storage commitments. By default "
         "they can bring them only over the association on which they were asked.",
     )

@@ -8,19 +8,21 @@ rules; tests hold both to what stands here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from orthanc_deid.store import Store, counting, deliveries, knowledge, ledger
+from orthanc_deid.store.rows import STATES
 
 
 class _Collector:
-    def __init__(self, store: Store, health: Mapping[str, Any]) -> None:
+    def __init__(self, store: Store, health: Mapping[str, Any], projects: Collection[str]) -> None:
         self._store = store
         self._health = health
+        self._projects = projects
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
@@ -34,9 +36,10 @@ class _Collector:
                 instances.add_metric([project, state], number)
         yield instances
         came = CounterMetricFamily("deid_events", "How often instances came into a state", labels=["project", "state"])
-        for project, states in events.items():
-            for state, number in states.items():
-                came.add_metric([project, state], number)
+        # What never happened, too: Prometheus sees no increase where a series begins.
+        for project in sorted({*self._projects, *events}):
+            for state in sorted(STATES):
+                came.add_metric([project, state], events.get(project, {}).get(state, 0))
         yield came
         parked = GaugeMetricFamily(
             "deid_parked", "Instances that did not pass, by reason", labels=["project", "reason"]
@@ -90,6 +93,12 @@ class _Collector:
         for destination in health["DestinationsWaiting"]:
             waits.add_metric([destination], 1)
         yield waits
+        shut = GaugeMetricFamily(
+            "deid_backfill_waits", "Whether a project's window for its back-fill is shut", labels=["project"]
+        )
+        for project in sorted(self._projects):
+            shut.add_metric([project], project in flow["BackfillWaits"])
+        yield shut
         yield GaugeMetricFamily("deid_troubles", "Parts of the service that do not work", value=len(health["Troubles"]))
         tasks = GaugeMetricFamily("deid_tasks", "Tasks that run, by kind", labels=["kind"])
         for kind, number in health["Tasks"].items():
@@ -145,8 +154,9 @@ def _of_gateway(gateway: Mapping[str, Any]) -> Iterator[Metric]:
     )
 
 
-def render(store: Store, health: Mapping[str, Any]) -> bytes:
-    """Return the metrics in Prometheus' text format; `health` is what the service says of itself."""
+def render(store: Store, health: Mapping[str, Any], projects: Collection[str]) -> bytes:
+    """Return the metrics in Prometheus' text format; `health` is what the service says of itself, `projects` are those
+    of the configuration."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(store, health))
+    registry.register(_Collector(store, health, projects))
     return generate_latest(registry)

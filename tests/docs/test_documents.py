@@ -80,6 +80,12 @@ def test_every_reason_and_state_is_explained() -> None:
 
 def metrics(tmp_path: Path) -> set[str]:
     """The names of all metrics."""
+    lines = rendered(tmp_path).splitlines()
+    return {line.split()[2] for line in lines if line.startswith("# TYPE") and "_created" not in line}
+
+
+def rendered(tmp_path: Path) -> str:
+    """The metrics of a service that has a project `lung` and has done nothing yet."""
     store = Store.open(tmp_path / "deid.sqlite3")
     workers = {"Alive": 1, "Restarts": 0}
     health = {
@@ -91,13 +97,19 @@ def metrics(tmp_path: Path) -> set[str]:
         "PeersDown": ["peer:research"],
         "LastReconciled": 0.0,
         "DestinationsWaiting": {},
-        "Flow": {"Stage": 0, "LatencySeconds": 0.0, "OutboxBytes": 0, "Paused": ""},
+        "Flow": {"Stage": 0, "LatencySeconds": 0.0, "OutboxBytes": 0, "Paused": "", "BackfillWaits": ["lung"]},
     }
     sizes = {"Size": 0, "MaximumSize": 0, "Discarded": 0, "Refused": 0}
     health["Gateway"] = {"Files": {"new": 0}, "Unmatched": {"unmatched": 0}, **sizes}
-    text = render(store, health).decode()
+    text = render(store, health, ["lung"]).decode()
     store.close()
-    return {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE") and "_created" not in line}
+    return text
+
+
+def test_what_never_happened_is_told_as_well(tmp_path: Path) -> None:
+    text = rendered(tmp_path)
+    told = set(re.findall(r'^deid_events_total\{project="lung",state="([a-z-]+)"\} 0\.0$', text, re.M))
+    assert told == set(ledger.STATES), "an alarm on an increase would miss the first of its kind"
 
 
 def test_every_metric_is_explained(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.builders import Origin, ct, person, to_bytes
 from tests.flow import identifying, sweep
 from tests.orthancs import clinical_orthanc, deid_section, research_orthanc, until
 
-pytestmark = [pytest.mark.integration, pytest.mark.one_orthanc]
+pytestmark = pytest.mark.integration
 
 PROJECT: dict[str, Any] = {"Profile": "basic", "Destinations": [{"Peer": "research"}], "Release": "instance"}
 SLICES = 4
@@ -91,8 +91,11 @@ def test_a_cohort_is_fetched_deidentified_and_reported_by_line(archive: Archive,
     archive.fill(2)
     archive.fill(3)
     here = archive.clinical.store(to_bytes(ct(Origin(person(2), 1, 1, 1))))["ID"]
+    more = {"PatientBirthDate": person(1).birth_date, "StudyDate": "19000101-20991231", "ModalitiesInStudy": "CT"}
+    if "Modality" in source:  # Orthanc's QIDO-RS does not find what is in small letters
+        more["PatientName"] = person(1).name.split("^")[0].lower() + "*"
     cohort = [
-        {"PatientID": person(1).patient_id},
+        {"PatientID": person(1).patient_id, **more},
         {"StudyInstanceUID": Origin(person(2), 1).study_uid},
         {"AccessionNumber": person(3).accession(1)},
         {"PatientID": "NOBODY-AT-ALL"},
@@ -114,9 +117,12 @@ def test_a_cohort_is_fetched_deidentified_and_reported_by_line(archive: Archive,
     values = identifying((1, 2, 3), (1, 2))
     sweep(values, archive.clinical, archive.peer)
     shown = archive.clinical.get_bytes("/deid/jobs") + archive.clinical.get_bytes(f"{path}/report.csv")
+    if archive.clinical.request("DELETE", "/jobs/none").status_code != 405:  # 1.10 forgets no job
+        shown += archive.clinical.get_bytes("/jobs?expand")
     assert [what for what, value in values.items() if value.encode() in shown] == []
 
 
+@pytest.mark.one_orthanc
 def test_what_is_here_already_is_not_fetched_again_and_what_stays_is_kept(archive: Archive) -> None:
     archive.fill(1)
     for slice_ in range(1, SLICES + 1):
@@ -130,6 +136,7 @@ def test_what_is_here_already_is_not_fetched_again_and_what_stays_is_kept(archiv
     assert archive.clinical.instances() == before and job["Content"]["OriginalsDeleted"] == 0
 
 
+@pytest.mark.one_orthanc
 def test_a_table_is_a_cohort_and_faults_name_lines_and_no_values(archive: Archive) -> None:
     archive.fill(1)
     table = f"PatientID;StudyDate\r\n{person(1).patient_id};\r\nNOBODY-AT-ALL;\r\n".encode()
@@ -156,11 +163,14 @@ def test_an_archive_that_is_down_is_waited_for_and_a_crash_loses_nothing(
     for number in numbers:
         archive.fill(number)
     archive.pacs.stop()
-    cohort = [{"PatientID": person(number).patient_id} for number in numbers]
+    cohort = [
+        {"PatientID": person(number).patient_id, "AccessionNumber": person(number).accession(1)} for number in numbers
+    ]
     path = archive.start(source, cohort, KeepOriginals=False)
     until(
         lambda: "source" in archive.job(path).get("Content", {}).get("Waiting", ""), 60, "the job to say that it waits"
     )
+    sweep(identifying(numbers), archive.clinical)
     archive.pacs.start()
     until(lambda: archive.job(path).get("Content", {}).get("Lines", {}).get("fetched"), 90, "a first line")
     os.kill(archive.clinical.service_pid, signal.SIGKILL)
@@ -170,3 +180,4 @@ def test_an_archive_that_is_down_is_waited_for_and_a_crash_loses_nothing(
     assert job["Content"]["Lines"] == {"fetched": len(numbers)}
     assert len(archive.peer.instances()) == SLICES * len(numbers)
     until(lambda: not archive.clinical.instances(), 60, "all that was fetched to be deleted")
+    sweep(identifying(numbers), archive.clinical, archive.peer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,7 @@ def test_a_study_is_released_by_hand(api: Api) -> None:
     (study,) = api.get("/deid/projects/trial/studies").json()
     assert study["Instances"] == {"ready": 3} and study["ResearchStudy"] is None
     assert study["Pseudonym"] and study["StudyInstanceUID"].startswith("2.25.")
+    assert study["LastArrival"] == time.strftime("%Y%m%dT000000", time.gmtime())
     path = f"/deid/projects/trial/studies/{study['StudyInstanceUID']}"
     assert api.post(f"{path}/hold").json()["State"] == "held"
     released = api.post(f"{path}/release").json()

@@ -100,11 +100,26 @@ def test_what_is_committed_late_is_found_and_nothing_is_told_twice() -> None:
     index.rows |= {4: "d", 6: "f"}
     assert shared.read(5) == changes.Page(("d", "f"), 6, gap=False, done=True)
     now[0] = changes.MISSING_SECONDS - 1
+    shared.taken()
     index.rows[3] = "c"
     assert shared.read(6) == changes.Page(("c",), 6, gap=False, done=True)
+    shared.taken()
     index.asked.clear()
     assert shared.read(6) == changes.Page((), 6, gap=False, done=True)
     assert index.asked == [6], "nothing is missing any more"
+
+
+def test_what_came_late_is_told_until_it_is_taken() -> None:
+    index = Index()
+    shared = changes.SharedLog(index)  # type: ignore[arg-type]
+    index.rows = {1: "a", 3: "c"}
+    assert shared.read(0).instances == ("a", "c")
+    shared.taken()
+    index.rows[2] = "b"
+    assert shared.read(3).instances == ("b",)
+    assert shared.read(3).instances == ("b",), "it did not get into the ledger"
+    shared.taken()
+    assert shared.read(3).instances == ()
 
 
 def test_a_number_that_never_comes_is_not_looked_for_for_ever() -> None:
@@ -125,6 +140,7 @@ def test_who_begins_to_read_looks_at_what_came_before_the_cursor_too() -> None:
     shared = changes.SharedLog(index)  # type: ignore[arg-type]
     first = shared.read(2000)
     assert first.instances == tuple(f"i{number}" for number in range(1001, 2001) if number != 1500)
+    shared.taken()
     assert shared.read(2000).instances == ()
     index.rows[1500] = "late"
     assert shared.read(2000).instances == ("late",)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from orthanc_deid.orthanc.client import Answer, Failed
 from orthanc_deid.orthanc.sources import Origin
 from orthanc_deid.pipeline import fetcher
 from orthanc_deid.pipeline.cohort import BadCohort, check, read_csv
 from orthanc_deid.pipeline.jobs import UnknownSource
 from orthanc_deid.store import cohorts, job_items
+from orthanc_deid.store.schema import job_lines
 
 from tests.orthancs import CHECKOUT
 from tests.service_double import OrthancDouble, ServiceDouble, orthanc_id
@@ -75,13 +77,15 @@ class Pacs(OrthancDouble):
         self.has: dict[str, dict[str, Any]] = {}
         self.sends: dict[str, int] = {}
         self.dead = self.deaf = False
+        self.ignores: set[str] = set()
         self.moves: list[str] = []
         self.deleted: list[str] = []
+        self.forgotten: list[str] = []
         self.questions: dict[str, dict[str, str]] = {}
 
-    def put(self, uid: str, patient: str, count: int, accession: str = "") -> None:
+    def put(self, uid: str, patient: str, count: int, accession: str = "", **more: str) -> None:
         """Let the PACS have a study."""
-        self.has[uid] = {"PatientID": patient, "AccessionNumber": accession, "count": count}
+        self.has[uid] = {"PatientID": patient, "AccessionNumber": accession, "count": count, **more}
 
     def get_json(self, path: str, params: dict[str, Any] | None = None) -> Any:
         """GET."""
@@ -95,7 +99,10 @@ class Pacs(OrthancDouble):
                 {"StudyInstanceUID": uid, "NumberOfStudyRelatedInstances": str(study["count"]), **study}
                 for uid, study in self.has.items()
                 if self.deaf
-                or all(not query.get(k) or query[k] == v for k, v in {**study, "StudyInstanceUID": uid}.items())
+                or all(
+                    k in self.ignores or not query.get(k) or query[k] == v
+                    for k, v in {**study, "StudyInstanceUID": uid}.items()
+                )
             ]
         return super().get_json(path, params)
 
@@ -116,6 +123,9 @@ class Pacs(OrthancDouble):
         if method == "DELETE" and path.startswith("/instances/"):
             self.deleted.append(path.split("/")[2])
             self.delete(path.split("/")[2])
+        if method == "DELETE" and path.startswith("/jobs/"):
+            self.forgotten.append(path)
+            raise Failed("not in 1.10", 405)
         if path.endswith("/retrieve"):
             uid = self.questions[path.split("/")[2]]["StudyInstanceUID"]
             self.moves.append(uid)
@@ -198,6 +208,7 @@ def test_lines_are_found_fetched_and_told_apart(service: Service) -> None:
     assert lines(service, job) == [("fetched", ""), ("not-found", ""), ("several", ""), ("fetched", "")]
     shown = service.jobs.get(job)
     assert shown["State"] == "Success" and shown["Content"]["Outcomes"] == {"confirmed": 7}
+    assert service.orthanc.forgotten == ["/jobs/job"] * 3, "Orthanc's jobs show patient ids"
     assert service.orthanc.moves == ["1.1", "1.2", "1.3"] and set(service.priorities) == {10}
     with pytest.raises(UnknownSource):
         service.jobs.make_cohort("lung", Origin("Modality", "other"), cohort)
@@ -210,6 +221,32 @@ def test_an_archive_that_ignores_what_is_asked_is_not_believed(service: Service)
     turns(service, clock)
     assert lines(service, job) == [("failed", "mismatch")] and service.orthanc.moves == []
     assert service.jobs.get(job)["State"] == "Failure"
+
+
+def test_an_archive_that_ignores_some_keys_brings_in_nobody_who_was_not_asked_for(service: Service) -> None:
+    service.orthanc.ignores = {"StudyDate", "StudyDescription"}
+    for uid, more in {
+        "1.1": {"StudyDate": "20240115", "StudyDescription": "RESEARCH LUNG "},
+        "1.2": {"StudyDate": "20240115", "StudyDescription": "KNEE"},
+        "1.3": {"StudyDate": "20240115"},
+        "1.4": {"StudyDescription": "RESEARCH LUNG"},
+        "1.5": {"StudyDate": "20240215", "StudyDescription": "RESEARCH LUNG"},
+    }.items():
+        service.orthanc.put(uid, "A", 1, **more)
+    dates = {"StudyDate": "20240101-20240131"}
+    cohort = [{**dates, "StudyDescription": "RESEARCH LUNG"}, {**dates, "StudyDescription": "HEART"}]
+    job, clock = start(service, cohort)
+    turns(service, clock)
+    assert lines(service, job) == [("fetched", ""), ("failed", "mismatch")] and service.orthanc.moves == ["1.1"]
+
+
+def test_only_the_study_that_was_found_is_fetched(service: Service) -> None:
+    service.orthanc.put("1.1", "A", 3)
+    service.orthanc.put("1.2", "B", 3)
+    service.orthanc.deaf = True
+    job, clock = start(service, [{"PatientID": "A"}])
+    turns(service, clock)
+    assert lines(service, job) == [("failed", "mismatch")] and service.orthanc.moves == []
 
 
 @pytest.mark.parametrize(("project", "handed"), [("lung", 2), ("whole", 0)])
@@ -264,6 +301,43 @@ def test_a_dry_run_asks_and_fetches_nothing(service: Service) -> None:
     turns(service, clock)
     assert lines(service, job) == [("found", ""), ("not-found", "")] and service.orthanc.moves == []
     assert service.jobs.get(job)["State"] == "Success"
+
+
+def kept(service: Service, job: str) -> tuple[list[Any], list[Any]]:
+    """What the database still has of a cohort's lines: (what is asked for, what was found), those that are empty left
+    out."""
+    with service.store.read() as conn:
+        found = conn.execute(sa.select(job_lines.c.sealed, job_lines.c.progress).where(job_lines.c.job_id == job))
+        rows = list(found)
+    return [row.sealed for row in rows if row.sealed], [row.progress for row in rows if row.progress]
+
+
+def test_what_was_asked_for_is_forgotten_once_it_came_and_kept_while_it_can_be_asked_for_again(
+    service: Service,
+) -> None:
+    service.orthanc.put("1.1", "A", 3)
+    good, clock = start(service, [{"PatientID": "A"}, {"PatientID": "NOBODY"}])
+    turns(service, clock)
+    table = service.jobs.report(good)
+    assert len(kept(service, good)[0]) == 2
+    service.jobs._runner.tidy()
+    assert kept(service, good) == ([], [])
+    assert service.jobs.report(good) == table and lines(service, good) == [("fetched", ""), ("not-found", "")]
+    with service.store.begin() as conn:
+        cohorts.update(conn, good, 1, progress=b"late")
+    assert kept(service, good) == ([], []), "what comes too late is not written down again"
+
+    service.orthanc.deaf = True
+    bad, clock = start(service, [{"PatientID": "B"}])
+    turns(service, clock)
+    service.jobs._runner.tidy()
+    assert service.jobs.get(bad)["State"] == "Failure" and len(kept(service, bad)[0]) == 1
+    service.orthanc.deaf = False
+    service.orthanc.put("1.2", "B", 2)
+    service.jobs.resubmit(bad)
+    turns(service, clock)
+    service.jobs._runner.tidy()
+    assert lines(service, bad) == [("fetched", "")] and kept(service, bad) == ([], [])
 
 
 def test_no_value_of_a_cohort_stands_in_the_database(service: Service, tmp_path: Path) -> None:

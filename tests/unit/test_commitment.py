@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,15 +16,19 @@ from orthanc_deid.pipeline.commitment import Committer
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.send import commit
-from orthanc_deid.store import Store, commitments, deliveries, ledger
-from orthanc_deid.store.rows import Sent
+from orthanc_deid.store import Store, commitments, deliveries, ledger, services
+from orthanc_deid.store.rows import Outcome, Sent, ToCommit
 
 from tests import builders
 from tests.builders import Origin, person
-from tests.ledgers import PROJECT, make_released, output, take
+from tests.ledgers import PROJECT, claim, finish, make_released, output, ready, source, take
+from tests.postgres import Postgres
 
 THERE = "modality:there"
 DATA = builders.to_bytes(builders.ct(Origin(person(1)), rows=8, columns=8))
+
+
+WANTED = {"Modality": "there", "StorageCommitment": True, "CommitmentSeconds": 600}
 
 
 class Recorder:
@@ -41,12 +46,17 @@ class Recorder:
 class Setting:
     """A committer with its ledger, a receiver that only remembers, and a time of the test's own."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        destination = {"Modality": "there", "StorageCommitment": True, "CommitmentSeconds": 600}
+    def __init__(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        store: Store | None = None,
+        destination: Mapping[str, Any] = WANTED,
+    ) -> None:
         section = {"Python": "python3", "Projects": {PROJECT: {"Profile": "basic", "Destinations": [destination]}}}
         config = Config.parse(section, data_directory=folder, load_profiles=False)
         self.now = 300.0
-        self.store = Store.open(folder / "deid.sqlite3")
+        self.store = store or Store.open(folder / "deid.sqlite3")
         keys = {PROJECT: MasterKey({1: bytes(range(32))}).project(PROJECT)}
         outbox = Outbox(folder / "outbox")
         outbox.prepare()
@@ -54,6 +64,8 @@ class Setting:
             config, self.store, cast(Any, None), outbox, keys, "me", clock=lambda: self.now,
             receivers=Receivers({"there": Modality("there", "THERE", "127.0.0.1", 1)}),
         )  # fmt: skip
+        self.series: list[tuple[str, ...]] = []
+        self.shared.tasks = cast(Any, SimpleNamespace(ask=lambda *key: self.series.append(key)))
         self.takes = True
         self.asked: list[tuple[str, list[str]]] = []
         monkeypatch.setattr(commit, "ask", self._ask)
@@ -65,24 +77,39 @@ class Setting:
         self.asked.append((transaction, sorted(references)))
         return self.takes
 
-    def stored(self, *names: str) -> list[int]:
+    def stored(self, *names: str, study: str = "1.2.3") -> list[int]:
         """Instances that the receiver has stored."""
         with self.store.begin() as conn:
-            rows = make_released(conn, *names, destinations=(THERE,))
+            added = ledger.add_many(conn, PROJECT, [source(name, study=study) for name in names], 100.0)
+            claim(conn)
+            made = [ready(row.id, name, study=study) for row, name in zip(added, names, strict=True)]
+            ledger.finish_many(conn, PROJECT, made, 102.0, outbox=self.shared.here)
+            rows = ledger.release_rows(conn, [row.id for row in added], (THERE,), 100.0)
             claimed = take(conn, THERE)
             deliveries.finish_many(conn, [Sent(one.id, "stored", "awaited", self.now) for one in claimed], self.now)
         for row, name in zip(rows, names, strict=True):
-            file, part = self.shared.outbox.begin(row)
-            file.write(DATA)
-            file.close()
-            self.shared.outbox.finish(part, row, output(name).digest)
+            self.put(row, name)
         return rows
+
+    def put(self, row: int, name: str, data: bytes = DATA) -> None:
+        """Put an output into the outbox."""
+        file, part = self.shared.outbox.begin(row)
+        file.write(data)
+        file.close()
+        self.shared.outbox.finish(part, row, output(name).digest)
+        self.shared.fresh[row] = output(name).digest
 
     def look(self) -> None:
         """Look once, and wait for what is asked."""
         self.committer._look()
         for asking in self.committer._asking.values():
             asking.result(10)
+
+    def run(self) -> None:
+        """Let the committer's thread run until it has nothing to do."""
+        self.committer.start()
+        self.committer._thread.join(10)
+        assert not self.committer._thread.is_alive()
 
     def states(self, rows: Sequence[int]) -> list[str]:
         with self.store.read() as conn:
@@ -94,6 +121,15 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
     setting = Setting(tmp_path, monkeypatch)
     yield setting
     setting.store.close()
+
+
+def remade(setting: Setting, row: int, name: str) -> None:
+    """The workers make an output again, with the same bytes."""
+    with setting.store.begin() as conn:
+        claim(conn, now=setting.now)
+        finish(conn, ready(row, name), now=setting.now)
+        ledger.release_rows(conn, [row], [THERE], setting.now)
+    setting.put(row, name)
 
 
 def sops(*names: str) -> list[str]:
@@ -204,6 +240,187 @@ def test_an_answer_that_cannot_be_written_down_is_not_taken(setting: Setting, mo
     monkeypatch.undo()
     assert setting.committer.report(setting.asked[0][0], sops("a"), {}), "said again, it counts"
     assert setting.states([row]) == ["confirmed"]
+
+
+@pytest.mark.parametrize("damage", ["empty", "torn", "other bytes", "missing", "a folder"])
+def test_a_file_that_is_not_intact_is_made_again_and_others_have_their_turn(setting: Setting, damage: str) -> None:
+    (bad,) = setting.stored("a")
+    setting.stored("b", study="4.5.6")
+    del setting.shared.fresh[bad]  # it was made before this start
+    path = setting.shared.outbox.path(bad, output("a").digest)
+    if damage in ("missing", "a folder"):
+        path.unlink()
+        if damage == "a folder":
+            path.mkdir()
+    else:
+        path.write_bytes({"empty": b"", "torn": DATA[:200], "other bytes": DATA}[damage])
+    for _ in range(3):
+        setting.look()
+    assert [asked for _, asked in setting.asked] == [sops("b")]
+    assert setting.states([bad]) == ["queued"]
+    assert [key[:2] for key in setting.series] == [("series", PROJECT)]
+    if damage == "a folder":
+        path.rmdir()
+    remade(setting, bad, "a")
+    setting.now += commitment.PATIENCE_SECONDS
+    setting.look()
+    assert setting.asked[1][1] == sops("a")
+    assert setting.committer.report(setting.asked[1][0], sops("a"), {})
+    assert setting.states([bad]) == ["confirmed"]
+
+
+@pytest.mark.parametrize("end", ["quarantined", "source-lost"])
+def test_what_was_held_or_lost_when_it_was_made_again_is_not_asked_about(setting: Setting, end: str) -> None:
+    (row,) = setting.stored("a")
+    setting.stored("b", study="4.5.6")
+    with setting.store.begin() as conn:
+        ledger.renew(conn, [row], setting.now)
+        if end == "quarantined":
+            claim(conn, now=setting.now)
+            finish(conn, Outcome(row, "quarantined", reason="unparsable"))
+        else:
+            ledger.mark_lost(conn, PROJECT, [source("a").instance.index], setting.now)
+    setting.shared.outbox.drop(row, output("a").digest)
+    for _ in range(3):
+        setting.look()
+    assert [asked for _, asked in setting.asked] == [sops("b")]
+    assert setting.states([row]) == [end], "that is its outcome, and the only one"
+    with setting.store.begin() as conn:
+        assert ledger.retry(conn, [row], setting.now)
+    remade(setting, row, "a")
+    setting.look()
+    assert setting.asked[1][1] == sops("a"), "a person brought it back"
+
+
+def test_a_study_that_cannot_be_asked_about_does_not_come_first_for_ever(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting.stored("a")
+    setting.stored("b", study="4.5.6")
+
+    def broken(some: Sequence[ToCommit]) -> dict[str, str]:
+        if sops("a")[0] in {one.out_sop for one in some}:
+            raise RuntimeError("a fault of ours")
+        return {one.out_sop: "1.2.840.10008.5.1.4.1.1.2" for one in some}
+
+    monkeypatch.setattr(setting.committer, "_references", broken)
+    setting.look()
+    assert setting.shared.troubles.show()[0]["Reason"] == "RuntimeError"
+    setting.now += 10
+    setting.committer._pauses.clear()
+    setting.look()
+    assert [asked for _, asked in setting.asked] == [sops("b")]
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_server: Postgres) -> Iterator[tuple[Setting, ...]]:
+    """Two services on one database, of which the first leads."""
+    store = Store.open(postgres_server.url(postgres_server.emptied()))
+    first, second = (Setting(tmp_path / name, monkeypatch, store) for name in ("first", "second"))
+    second.shared.leads.clear()
+    monkeypatch.setattr(
+        commit, "ask", lambda *call: (first if call[3] == first.committer.report else second)._ask(*call)
+    )
+    yield first, second
+    store.close()
+
+
+def test_each_of_several_services_asks_about_what_it_has(two: tuple[Setting, Setting]) -> None:
+    leader, other = two
+    here, there = leader.stored("a"), other.stored("b", "c")
+    leader.look()
+    other.look()
+    assert [asked for _, asked in leader.asked] == [sops("a")], "of one study, the part that it has"
+    assert [asked for _, asked in other.asked] == [sorted(sops("b", "c"))]
+    assert leader.series == other.series == [], "nothing is made again that is there"
+    assert leader.committer.report(other.asked[0][0], sops("b", "c"), {}), "the answer may come to any of them"
+    assert other.states(there) == ["confirmed"] * 2
+    assert leader.committer.report(leader.asked[0][0], sops("a"), {})
+    assert leader.states(here) == ["confirmed"]
+    assert sorted(row for row, _ in other.shared.outbox.files()) == there
+    other.committer._drop_at = 0.0
+    other.look()
+    assert not list(other.shared.outbox.files()), "their files are dropped by whoever has them"
+    assert not other.shared.fresh
+
+
+def test_what_is_overdue_is_asked_again_by_whoever_has_it(two: tuple[Setting, Setting]) -> None:
+    leader, other = two
+    other.stored("b")
+    other.look()
+    leader.now = other.now = 901.0
+    other.look()
+    assert len(other.asked) == 1, "the one that leads sees to that"
+    leader.look()
+    other.look()
+    assert (len(other.asked), len(leader.asked)) == (2, 0)
+
+
+def test_what_a_dead_service_had_is_made_again_and_asked_about(two: tuple[Setting, Setting]) -> None:
+    leader, other = two
+    (row,) = other.stored("b")
+    with leader.store.begin() as conn:
+        services.register(conn, "me", leader.shared.outbox.name, "machine")
+        services.inherit(conn, leader.now)
+    leader.look()
+    assert leader.states([row]) == ["queued"] and len(leader.series) == 1
+    remade(leader, row, "b")
+    leader.now += commitment.PATIENCE_SECONDS
+    leader.look()
+    assert [asked for _, asked in leader.asked] == [sops("b")]
+
+
+def test_what_is_stored_is_confirmed_when_no_commitment_is_wanted_any_more(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = setting.stored("a", "b")
+    setting.look()
+    rows += setting.stored("c", study="4.5.6")
+    monkeypatch.setattr(commitment, "MOST", 2)
+    plain = Setting(tmp_path, monkeypatch, setting.store, {"Modality": "there"})
+    plain.run()
+    assert plain.states(rows) == ["confirmed"] * 3
+    assert plain.asked == [] and not list(plain.shared.outbox.files())
+    with plain.store.begin() as conn:
+        assert take(conn, THERE, now=10_000.0) == [], "it is not sent again"
+        assert commitments.overdue(conn, 10_000.0) == []
+        assert list(deliveries.counts(conn)[PROJECT].values()) == [{"confirmed": 3}]
+    assert plain.committer.report(setting.asked[0][0], [], dict.fromkeys(sops("a"), 0x0110))
+    assert plain.states(rows) == ["confirmed"] * 3, "what is said later changes nothing"
+
+
+def test_what_is_made_again_when_commitment_is_given_up_is_confirmed_once_it_is_there(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same, other = setting.stored("a", "b")
+    with setting.store.begin() as conn:
+        ledger.renew(conn, [same, other], setting.now)
+    plain = Setting(tmp_path, monkeypatch, setting.store, {"Modality": "there"})
+    plain.run()
+    assert plain.states([same, other]) == ["queued"] * 2
+    with setting.store.begin() as conn:
+        claim(conn, now=setting.now)
+        finish(conn, ready(same, "a"), ready(other, "b", content="learnt"), now=setting.now)
+        ledger.release_rows(conn, [same, other], [THERE], setting.now)
+    assert plain.states([same, other]) == ["confirmed", "released"]
+    with setting.store.begin() as conn:
+        assert [one.ledger_id for one in take(conn, THERE, now=setting.now)] == [other], "other bytes are sent"
+
+
+def test_what_is_stored_at_a_destination_that_is_gone_waits_for_it(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = setting.stored("a")
+    setting.look()
+    without = Setting(tmp_path, monkeypatch, setting.store, {"Peer": "research"})
+    without.run()
+    assert without.states(rows) == ["released"], "nobody has said that its word is enough"
+    (trouble,) = without.shared.troubles.show()
+    assert (trouble["Part"], trouble["Reason"]) == (f"commitment of {THERE}", "not-configured")
+    back = Setting(tmp_path, monkeypatch, setting.store)
+    back.shared.fresh.update(setting.shared.fresh)
+    back.look()
+    assert [asked for _, asked in back.asked] == [sops("a")]
 
 
 def test_a_variant_is_noted_once(setting: Setting) -> None:

@@ -251,11 +251,21 @@ def test_one_name_stands_for_one_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "address"), [("11114", ("", 11114)), ("127.0.0.1:11114", ("127.0.0.1", 11114)), (None, None)]
+    ("text", "address"),
+    [
+        ("11114", ("", 11114)),
+        ("127.0.0.1:11114", ("127.0.0.1", 11114)),
+        ("deid.services.example:104", ("deid.services.example", 104)),
+        (None, None),
+    ],
 )
 def test_where_answers_about_commitment_are_taken(text: str | None, address: Any) -> None:
     assert Config.parse({"CommitmentListen": text} if text else {}).commitment_listen == address
-    assert errors({"CommitmentListen": "here"}) and errors({"CommitmentListen": "0"})
+    assert (
+        errors({"CommitmentListen": "here"})
+        and errors({"CommitmentListen": "a host:1"})
+        and errors({"CommitmentListen": "0"})
+    )
 
 
 def test_a_profile_is_read_and_its_faults_are_told(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from orthanc_deid.limits import Gates
+from orthanc_deid.limits import Gates, Limits
 from orthanc_deid.pipeline import delivery
 from orthanc_deid.pipeline.delivery import DeliveryTasks
 from orthanc_deid.pipeline.outbox import Outbox
@@ -21,6 +21,7 @@ class Shared:
         import threading
 
         self.now = 1000.0
+        self.holds = True
         self.stopping = threading.Event()
         self.troubles = Troubles()
         self.outbox = Outbox(folder)
@@ -32,7 +33,7 @@ class Shared:
         return self.now
 
     def held(self) -> bool:
-        return True
+        return self.holds
 
 
 class Receiver:
@@ -138,3 +139,24 @@ def test_while_it_is_down_nobody_else_asks_it(shared: Shared) -> None:
     assert tasks.resting() == ["peer:research"]
     shared.now = first.next_try or 0
     assert tasks.resting() == [], "its turn has come"
+
+
+@pytest.mark.parametrize("sign", ["held", "stopping"])
+def test_who_was_buried_while_it_waited_for_its_turn_sends_nothing(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    peer = Receiver(Reply.STORED)
+    tasks = tasks_for(shared, peer)
+    shared.gates = Gates({("p", "peer:research"): Limits(instances_per_second=0.1)})
+    assert send(shared, tasks, delivery_of()).state == "confirmed"
+
+    def wait(seconds: float) -> bool:
+        assert seconds > 9
+        shared.holds = sign != "held"
+        if sign == "stopping":
+            shared.stopping.set()
+        return False
+
+    monkeypatch.setattr(shared.stopping, "wait", wait)
+    sent = send(shared, tasks, delivery_of())
+    assert (sent.state, sent.left, peer.asked) == ("pending", False, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import namedtuple
-from contextlib import nullcontext
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +16,9 @@ from orthanc_deid.pipeline.governor import Governor, measure
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.pressure import OTHERS_LAST, RUSH_SECONDS, STAGES, Share
 from orthanc_deid.pipeline.shared import Shared, Troubles
+from orthanc_deid.store import Store, deliveries, ledger
 
+from tests.ledgers import PEER, make_released, take
 from tests.orthancs import until
 
 Usage = namedtuple("Usage", "free")
@@ -26,17 +28,18 @@ class Setting:
     """A governor with an outbox, and numbers of the test's own."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.pending, self.free, self.shares, self.resumed = 0, 10**12, [], 0  # type: ignore[var-annotated]
+        self.free, self.shares, self.resumed = 10**12, [], 0  # type: ignore[var-annotated]
         self.seconds: float | None = 0.0
         self.outbox = Outbox(folder / "outbox")
         self.outbox.prepare()
+        self.store = Store.open(folder / "deid.sqlite3")
         self.shared = SimpleNamespace(
             config=SimpleNamespace(latency_budget=3.0, outbox_limit=1000, free_disk=500),
             outbox=self.outbox, paused="", rush=threading.Event(), stored_here={},
             troubles=Troubles(), stopping=threading.Event(),
-            store=SimpleNamespace(read=lambda: nullcontext()), orthanc=SimpleNamespace(get_json=self.ask),
+            store=self.store, here=None, sending=set(), clock=lambda: 200.0,
+            orthanc=SimpleNamespace(get_json=self.ask),
         )  # fmt: skip
-        monkeypatch.setattr(module.deliveries, "counts", lambda _: {"p": {"peer:x": {"pending": self.pending}}})
         monkeypatch.setattr(module.shutil, "disk_usage", lambda _: Usage(self.free))
         self.governor = Governor(cast(Shared, self.shared), self.apply, self.resume)
 
@@ -58,18 +61,25 @@ class Setting:
             file.write(bytes(size))
         self.outbox.finish(part, row, "d" * 64)
 
+    def release(self, *names: str) -> list[int]:
+        """Let outputs wait for a peer."""
+        with self.store.begin() as conn:
+            return make_released(conn, *names)
+
     def look(self) -> str:
         self.governor.look()
         return str(self.shared.paused)
 
 
 @pytest.fixture
-def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
-    return Setting(tmp_path, monkeypatch)
+def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
+    setting = Setting(tmp_path, monkeypatch)
+    yield setting
+    setting.store.close()
 
 
 def test_a_full_outbox_stops_the_work_until_destinations_have_taken_enough(setting: Setting) -> None:
-    setting.pending = 2
+    setting.release("a", "b")
     setting.put(1, 600)
     assert setting.look() == ""
     setting.put(2, 350)
@@ -86,7 +96,25 @@ def test_a_full_outbox_stops_the_work_until_destinations_have_taken_enough(setti
 def test_what_waits_for_the_rest_of_its_study_does_not_stop_that_rest(setting: Setting) -> None:
     setting.put(1, 5000)
     assert setting.look() == ""
-    setting.pending = 1
+    setting.release("a")
+    assert setting.look() == "outbox"
+
+
+def test_what_has_to_be_made_again_does_not_stop_its_own_making(setting: Setting) -> None:
+    setting.put(1, 5000)
+    rows = setting.release("a")
+    with setting.store.begin() as conn:
+        assert ledger.renew(conn, rows, 150.0)
+    assert setting.look() == "", "its delivery waits for the work, and not the other way round"
+    (waits,) = setting.release("b")
+    with setting.store.begin() as conn:
+        deliveries.postpone(conn, PEER, 10_000.0, 150.0)
+    assert setting.look() == "outbox", "a peer that is down takes it some day"
+    with setting.store.begin() as conn:
+        (one,) = take(conn, now=10_000.0)
+        assert one.ledger_id == waits
+    assert setting.look() == ""
+    setting.shared.sending.add(one.id)
     assert setting.look() == "outbox"
 
 

@@ -15,7 +15,7 @@ from orthanc_deid.pipeline.intake import Intake
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import SERIES
-from orthanc_deid.store import Store, ledger, meta
+from orthanc_deid.store import Store, expected, ledger, meta, recalls
 from orthanc_deid.store.rows import CATCH_UP
 
 from tests import ledgers
@@ -196,6 +196,43 @@ def test_a_thorough_comparison_asks_for_all_bytes(setting: Setting) -> None:
         setting.orthanc.store(f"i{number}")
     setting.compare()
     assert setting.compare(thorough=True)["md5"] == 3
+
+
+def test_a_lost_content_that_is_tried_again_ends_where_another_is_there_that_is_done(setting: Setting) -> None:
+    instance = setting.orthanc.store("a")
+    setting.compare()
+    setting.finish(instance, "source-lost")
+    setting.orthanc.store("a", "other")
+    setting.compare()
+    setting.finish(instance, "confirmed")
+    assert setting.rows(instance) == [("source-lost", "source-lost"), ("confirmed", None)]
+    with setting.store.begin() as conn:
+        assert ledger.retry(conn, [1], 110.0)
+    setting.intake.look_again(PROJECT, [instance])  # as the series does when a worker finds the other content
+    assert setting.rows(instance) == [("source-lost", "source-lost"), ("confirmed", None)]
+
+
+def test_a_content_that_is_made_again_ends_where_the_other_is_held(setting: Setting) -> None:
+    instance = setting.orthanc.store("a")
+    setting.compare()
+    setting.finish(instance, "confirmed")
+    with setting.store.begin() as conn:
+        assert recalls.replace(conn, [1], 110.0)
+    setting.orthanc.store("a", "other")
+    setting.intake.look_again(PROJECT, [instance])
+    assert setting.rows(instance) == [("source-lost", "source-lost"), ("quarantined", "source-changed")]
+
+
+def test_a_content_ends_that_an_output_of_our_own_has_taken_the_place_of(setting: Setting) -> None:
+    instance = setting.orthanc.store("a")
+    setting.compare()
+    with setting.store.begin() as conn:
+        expected.add_many(conn, PROJECT, [(instance, sha("ours"))], 101.0)
+    setting.intake.look_again(PROJECT, [instance])
+    assert setting.rows(instance) == [("queued", None)], "it is what is there"
+    setting.orthanc.store("a", "ours")
+    setting.intake.look_again(PROJECT, [instance])
+    assert setting.rows(instance) == [("source-lost", "source-lost")]
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import pytest
 from orthanc_deid.core.values import Known
 from orthanc_deid.identity.vault import Vault
 from orthanc_deid.pipeline import pool as pool_module
+from orthanc_deid.pipeline.messages import Chunk, Done, Item, Setup
 from orthanc_deid.pipeline.pool import Pool, Queue, Work
-from orthanc_deid.pipeline.worker import Chunk, Done, Item, Knowledge, Setup
+from orthanc_deid.pipeline.worker import Knowledge
 from orthanc_deid.store.rows import BACKFILL, FRESH
 
 from tests import crashers, ledgers

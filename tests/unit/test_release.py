@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +10,9 @@ from typing import Any, cast
 import pytest
 from orthanc_deid.config import Config
 from orthanc_deid.identity.keys import MasterKey
+from orthanc_deid.pipeline.messages import Done, Made
 from orthanc_deid.pipeline.outbox import Outbox
+from orthanc_deid.pipeline.recorder import Recorder
 from orthanc_deid.pipeline.release import Keeper
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import DELIVERY, SERIES
@@ -102,6 +105,38 @@ def test_a_quiet_study_is_released_as_a_whole_once_none_of_it_is_behind(setting:
     setting.keeper._release_due()
     with setting.store.read() as conn:
         assert ledger.counts(conn) == {PROJECT: {"released": 2}}
+
+
+@pytest.mark.parametrize("release", ["instance", "study"])
+def test_what_is_held_back_is_not_released_when_it_is_made(setting: Setting, release: str) -> None:
+    project = dataclasses.replace(setting.shared.config.projects[PROJECT], release=release)
+    setting.shared.config.projects[PROJECT] = project
+    recorder = Recorder(setting.shared)
+    with setting.store.begin() as conn:
+        (before,) = make_released(conn, "a")  # so that what has to be made again would go by itself, too
+        assert studies.hold(conn, PROJECT, output("a").study, 150.0)
+        ledger.renew(conn, [before], 160.0)
+        add(conn, "b")
+        names = {row.id: name for row, name in zip(claim_as(conn, "me"), "ab", strict=True)}
+    for row, name in names.items():
+        recorder.outcome(PROJECT, Done(row, "ready", made=made(name), subject=subject().seen), lambda: None)
+    recorder.start()
+    recorder.stop(10)
+    with setting.store.begin() as conn:
+        assert ledger.counts(conn) == {PROJECT: {"ready": 2}}
+        assert len(studies.release_out(conn, PROJECT, output("a").study, [PEER], 300.0)) == 2
+
+
+def claim_as(conn: Any, owner: str) -> list[Any]:
+    """Take what is queued for a service, in the order of its ids."""
+    found = ledger.claim(conn, PROJECT, VAULT.index("series", "series-a"), 10, owner, 170.0)
+    return sorted(found, key=lambda one: one.id)
+
+
+def made(name: str) -> Made:
+    """What a worker says of an output."""
+    o = output(name)
+    return Made(o.patient, o.study, o.series, o.sop, o.orthanc_id, "c" * 40, "d" * 40, o.digest, o.size, o.plan_digest)
 
 
 def test_a_claim_whose_answer_was_lost_is_given_back_and_one_in_hand_is_not(setting: Setting) -> None:

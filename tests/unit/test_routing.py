@@ -8,14 +8,18 @@ from typing import Any
 import pytest
 from orthanc_deid.config import Config
 from orthanc_deid.orthanc.changes import Stored
+from orthanc_deid.orthanc.client import NotFound
 from orthanc_deid.pipeline.routing import Router
 
 
 class Rest:
     """One study in memory: series by id with their modality and instances; counts what it is asked."""
 
-    def __init__(self, series: dict[str, str], tags: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, series: dict[str, str], tags: dict[str, Any] | None = None, gone: frozenset[str] = frozenset()
+    ) -> None:
         self.modalities = series
+        self.gone = gone
         self.tags = tags or {}
         self.asked: list[str] = []
 
@@ -24,6 +28,8 @@ class Rest:
         level, name = path.split("/")[1:3]
         if level == "instances":
             return self.tags
+        if name in self.gone:
+            raise NotFound(path, 404)
         if level == "series":
             return {
                 "ParentStudy": "study",
@@ -93,7 +99,18 @@ def test_a_referring_series_that_came_first_is_fetched(tmp_path: Path) -> None:
     assert routed.projects == ("lung",)
     assert set(routed.also["lung"]) == {"seg", "sr"}
     assert one.route(stored("ct", number=2)).also["lung"] == (), "once for a study"
+    one.begin()
+    assert set(one.route(stored("ct", number=2)).also["lung"]) == {"seg", "sr"}, "it did not get into the ledger"
+    one.settle()
+    one.begin()
+    assert one.route(stored("ct", number=3)).also["lung"] == ()
     assert one.route(stored("seg", number=2)).projects == ("lung",)
+
+
+def test_a_sibling_that_has_gone_takes_nobody_along(tmp_path: Path) -> None:
+    rest = Rest({"ct": "CT", "seg": "SEG", "gone": "SR"}, gone=frozenset({"gone"}))
+    routed = router(rest, tmp_path, lung={"Modality": "CT"}).route(stored("ct"))
+    assert routed.projects == ("lung",) and routed.also["lung"] == ("seg",)
 
 
 def test_after_a_restart_the_study_is_still_known(tmp_path: Path) -> None:
@@ -123,3 +140,9 @@ def test_another_way_in_is_another_decision(tmp_path: Path) -> None:
     one = router(Rest({"ct": "CT"}), tmp_path, lung={"RemoteAET": "CT1"})
     assert one.route(stored("ct", "WORKSTATION")).projects == ()
     assert one.route(stored("ct", "CT1")).projects == ("lung",)
+
+
+def test_of_a_patient_only_what_rules_ask_for_is_remembered(tmp_path: Path) -> None:
+    made = router(Rest({"a": "CT"}), tmp_path, lung={"StudyDescription": "LUNG.*"}, brain={"Modality": "MR"})
+    made.route(stored("a"))
+    assert made.series("a").tags == {"StudyDescription": "LUNG follow up", "Modality": "CT"}

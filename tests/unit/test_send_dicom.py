@@ -30,6 +30,8 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     RLELossless,
 )
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import split_dataset
 
 from tests import builders
@@ -339,6 +341,24 @@ def test_commitment_on_the_same_association(tmp_path: Path) -> None:
         assert answers.got == [("1.2.3", [one.out_sop], {other.out_sop: 0x0110})]
         until(lambda: receiver.answers == [0], 10, "the receiver to be told that its answer is written down")
         sending.sender.close()
+
+
+def test_an_association_is_not_released_before_the_receiver_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sends = DIMSEServiceProvider.send_msg
+
+    def late(self: DIMSEServiceProvider, primitive: Any, context: int) -> None:
+        if isinstance(primitive, N_EVENT_REPORT) and primitive.MessageIDBeingRespondedTo is not None:
+            threading.Event().wait(0.5)
+        sends(self, primitive, context)
+
+    monkeypatch.setattr(DIMSEServiceProvider, "send_msg", late)
+    with scp() as receiver:
+        link = Link("RECEIVER", "127.0.0.1", receiver.port, "GATEWAY")
+        references = {"1.2.5": "1.2.840.10008.5.1.4.1.1.2"}
+        assert ask(link, "1.2.3", references, Answers(), 20.0, threading.Event())
+        until(lambda: receiver.answers == [0], 10, "the receiver to be told that its answer is written down")
 
 
 @pytest.mark.parametrize("written", [True, False])

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,32 @@ def test_what_is_taken_back_leaves_nothing(tmp_path: Path, root: Path, layout: A
         assert sender.send(*one)[0] is Reply.STORED
         assert "sub-0ABC" in (root / "participants.tsv").read_text()
     assert FolderSender(tmp_path / "gone", layout).delete(one[1]) is Gone.WAITS, "a disk that is not there has it still"
+
+
+@pytest.mark.parametrize("layout", ["dicom", "bids"])
+def test_no_time_tells_when_something_was_written_or_taken_back(tmp_path: Path, root: Path, layout: Any) -> None:
+    sender = FolderSender(root, layout)
+    one, other = output(tmp_path, 1, 1, 1), output(tmp_path, 2, 1, 1)
+
+    def times() -> set[float]:
+        return {path.stat().st_mtime for path in (root, *root.rglob("*"))}
+
+    for path, what in (one, other):
+        assert sender.send(path, what)[0] is Reply.STORED
+        assert times() == {below.WHEN}
+    assert sender.delete(one[1]) is Gone.DELETED
+    assert times() == {below.WHEN}
+    assert time.gmtime(below.WHEN - 12 * 3600).tm_year == 1980, "an archive holds it in every time zone"
+
+
+def test_a_folder_whose_time_others_keep_is_no_obstacle(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EPERM, "not the owner")
+
+    monkeypatch.setattr(below.os, "utime", refused)
+    assert FolderSender(root).send(*output(tmp_path))[0] is Reply.STORED
 
 
 def test_names_never_lead_elsewhere() -> None:

@@ -117,8 +117,10 @@ def test_what_lies_in_another_outbox_is_left_to_who_has_it(store: Store) -> None
         ledger.release_rows(conn, ids, [PEER], 103.0)
         assert [one.pending for one in deliveries.due(conn, 104.0, (), "here")] == [1]
         assert [one.pending for one in deliveries.due(conn, 104.0)] == [2]
+        assert deliveries.next_due(conn, 104.0, "here") == deliveries.next_due(conn, 104.0, "there") == 104.0
         assert [row for row, _ in ledger.live_outputs(conn, outbox="here")] == ids[:1]
         assert [one.ledger_id for one in deliveries.claim(conn, PROJECT, PEER, 9, "a", 104.0, outbox="here")] == ids[:1]
+        assert deliveries.next_due(conn, 104.0, "here") is None, "what is left makes no room there"
         assert [one.ledger_id for one in deliveries.claim(conn, PROJECT, PEER, 9, "b", 104.0, outbox="there")] == ids[
             1:
         ]

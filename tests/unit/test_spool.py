@@ -16,15 +16,18 @@ from orthanc_deid.identity.keys import MasterKey
 from orthanc_deid.orthanc import changes
 from orthanc_deid.orthanc.changes import Stored
 from orthanc_deid.orthanc.client import NotFound
+from orthanc_deid.pipeline.messages import Item, ProjectSetup, Setup
 from orthanc_deid.pipeline.outbox import Outbox
+from orthanc_deid.pipeline.recall import Begun, Recalls
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.spool import ORPHAN_SECONDS, SpoolIntake
 from orthanc_deid.pipeline.spoolfolder import Spool
-from orthanc_deid.pipeline.worker import Item, ProjectSetup, Setup, Worker
-from orthanc_deid.store import Store, expected, ledger
-from orthanc_deid.store.rows import Outcome
+from orthanc_deid.pipeline.worker import Worker
+from orthanc_deid.store import Store, expected, ledger, recalls, spooled
+from orthanc_deid.store.rows import Outcome, Sent
+from sqlalchemy.exc import OperationalError
 
-from tests import builders
+from tests import builders, ledgers
 from tests.builders import Origin, person
 
 PROJECT = "lung"
@@ -133,6 +136,17 @@ class Setting:
                     ledger.claim(conn, PROJECT, row.series_index, 10, "me", 101.0)
                     ledger.finish_many(conn, PROJECT, [Outcome(row.id, state, "error")], 102.0)
 
+    def confirm(self) -> list[int]:
+        """Bring every queued row to its peer; returns them."""
+        with self.store.begin() as conn:
+            rows = [row for row in self.rows() if row.state == "queued"]
+            for row in rows:
+                ledger.claim(conn, PROJECT, row.series_index, 10, "me", 101.0)
+                ledger.finish_many(conn, PROJECT, [ledgers.ready(row.id, str(row.id))], 102.0)
+                ledger.release_rows(conn, [row.id], [ledgers.PEER], 103.0)
+            ledgers.sent(conn, *(Sent(one.id, "confirmed") for one in ledgers.take(conn)))
+        return [row.id for row in rows]
+
     def worker(self) -> Worker:
         """A worker of this service."""
         setup = ProjectSetup(PROJECT, Path("basic"), self.keys, {"*": "west", "EAST": "east"})
@@ -213,6 +227,21 @@ def test_the_same_again_is_dropped_and_what_was_lost_is_replaced(setting: Settin
     assert [row.spool for row in setting.rows()] == [again] and setting.parts() == {gateway.TAKEN: [again]}
 
 
+def test_other_content_right_behind_takes_the_place_of_what_came_first(setting: Setting) -> None:
+    other = builders.read(ct())
+    other.PixelData = other.PixelData[2:] + other.PixelData[:2]
+    names = [setting.put(data) for data in (ct(), ct(n=2), builders.to_bytes(other))]
+    for number, name in enumerate(names):
+        os.utime(setting.root / gateway.NEW / name, (1000 + number, 1000 + number))
+    setting.look()
+    assert [(row.state, row.spool) for row in setting.rows()] == [
+        ("superseded", None),
+        ("queued", names[1]),
+        ("queued", names[2]),
+    ]
+    assert setting.parts() == {gateway.TAKEN: names[1:]}
+
+
 @pytest.mark.parametrize(("state", "stays"), [("rejected", False), ("quarantined", True)])
 def test_a_file_goes_when_its_row_is_done(setting: Setting, state: str, stays: bool) -> None:
     name = setting.put(ct())
@@ -224,6 +253,86 @@ def test_a_file_goes_when_its_row_is_done(setting: Setting, state: str, stays: b
     setting.look()
     assert [row.state for row in setting.rows()] == [state], "the outcome is known"
     assert len(setting.parts().get(gateway.TAKEN, [])) == stays
+
+
+@pytest.mark.parametrize("when", ["before its turn", "while it is deleted"])
+@pytest.mark.parametrize("order", ["replace", "resend"])
+def test_what_is_asked_for_while_its_file_is_deleted_keeps_its_outcome(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, order: str, when: str
+) -> None:
+    name = setting.put(ct())
+    setting.look()
+    (row,) = setting.confirm()
+    told: list[Begun | None] = []
+
+    def ask() -> None:
+        monkeypatch.setattr(Recalls, "_plans", lambda *_: {"another plan"})
+        orders = Recalls(setting.shared, cast(Any, None))
+        told.append(getattr(orders, order)(PROJECT, ledgers.output(str(row)).study))
+
+    if when == "while it is deleted":
+        drop = setting.spool.drop
+        monkeypatch.setattr(setting.spool, "drop", lambda one: (ask(), drop(one)))
+        setting.look()
+        assert told == [Begun(0, 1)] and [row.state for row in setting.rows()] == ["confirmed"]
+        assert setting.parts() == {}
+    else:
+        real = spooled.done
+
+        def done(conn: Any, limit: int) -> list[str]:
+            names = real(conn, limit)
+            if not told:
+                ask()
+            return names
+
+        monkeypatch.setattr(spooled, "done", done)
+        setting.look()
+        assert told == [Begun(1, 0)] and [(row.state, row.spool) for row in setting.rows()] == [("queued", name)]
+        assert setting.parts() == {gateway.TAKEN: [name]}, "what is made again keeps its source"
+
+
+def test_an_order_that_looked_before_the_file_was_let_go_finds_its_outcome_kept(setting: Setting) -> None:
+    setting.put(ct())
+    setting.look()
+    rows = setting.confirm()
+    setting.look()
+    with setting.store.begin() as conn:
+        assert recalls.replace(conn, rows, 110.0) == [] and recalls.resend(conn, rows, [ledgers.PEER], 110.0) == []
+    assert [row.state for row in setting.rows()] == ["confirmed"] and setting.parts() == {}
+
+
+@pytest.mark.parametrize("ends", ["killed", "the disk fails"])
+def test_what_is_left_of_a_deletion_goes_and_is_not_taken_in_again(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    other = builders.read(ct(n=2))
+    other.PixelData = other.PixelData[2:] + other.PixelData[:2]
+    setting.put(ct())
+    setting.look()
+    setting.confirm()
+    setting.put(ct(n=2))
+    setting.intake._sweep_at = float("inf")
+    setting.intake.look()
+    newer = setting.put(builders.to_bytes(other))
+    setting.intake.look()
+
+    def fail(_name: str) -> None:
+        raise KeyboardInterrupt if ends == "killed" else OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(setting.spool, "drop", fail)
+        with pytest.raises((KeyboardInterrupt, OSError)):
+            setting.look()
+    assert len(setting.parts()[gateway.TAKEN]) == 3
+    if ends == "killed":
+        setting.again()
+    setting.look()
+    assert setting.parts() == {gateway.TAKEN: [newer]}
+    assert [(row.state, row.spool) for row in setting.rows()] == [
+        ("confirmed", None),
+        ("superseded", None),
+        ("queued", newer),
+    ]
 
 
 def test_what_no_project_takes_waits_until_somebody_discards_it(setting: Setting) -> None:
@@ -269,6 +378,26 @@ def test_what_refers_to_a_study_goes_with_it_whichever_comes_first(setting: Sett
     setting.put(builders.to_bytes(builders.sr_basic(Origin(person(1), 1, 2, 2))))
     setting.look()
     assert len(setting.rows()) == 3, "the ledger remembers the study"
+
+
+def test_what_refers_to_a_study_goes_with_it_after_a_database_that_was_away(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting.put(builders.to_bytes(builders.sr_basic(Origin(person(1), 1, 2, 1))))
+    setting.look()
+    setting.put(ct())
+    adds = ledger.add_many
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise OperationalError("", {}, Exception())
+
+    monkeypatch.setattr(ledger, "add_many", away)
+    with pytest.raises(OperationalError):
+        setting.intake.look()
+    monkeypatch.setattr(ledger, "add_many", adds)
+    setting.look()
+    setting.look()
+    assert len(setting.rows()) == 2 and not setting.intake.unmatched()
 
 
 def test_an_output_of_our_own_is_dropped(setting: Setting) -> None:
@@ -331,6 +460,16 @@ def test_a_worker_waits_for_a_spool_that_is_away_and_loses_what_was_deleted(sett
     setting.root.rename(setting.folder / "elsewhere")
     done = setting.worker().do(PROJECT, item)
     assert (done.state, done.reason) == ("wait", "disk")
+
+
+def test_a_file_that_was_damaged_is_told_from_one_of_other_content(setting: Setting) -> None:
+    name = setting.put(ct())
+    setting.look()
+    (row,) = setting.rows()
+    item = Item(row.id, "", row.source_digest, name)
+    (setting.root / gateway.TAKEN / name).write_bytes(ct()[:-2])
+    done = setting.worker().do(PROJECT, item)
+    assert (done.state, done.reason, done.findings) == ("unreadable", "source-unreadable", {"found": True})
 
 
 def test_a_large_source_is_read_from_its_file(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from orthanc_deid.errors import StoreError
-from orthanc_deid.store import Store, ledger, meta
+from orthanc_deid.store import Store, ledger, meta, studies
 from orthanc_deid.store import database as module
 from orthanc_deid.store.database import upgrade
 from orthanc_deid.store.schema import metadata
@@ -62,6 +62,21 @@ def test_postgresql_gets_the_same_tables(postgres_server: Postgres) -> None:
         assert conn.execute(sa.text("SHOW transaction_isolation")).scalar() == "read committed"
         assert conn.execute(sa.text("SHOW lock_timeout")).scalar() == "20s"
     store.close()
+
+
+def test_postgresql_plans_what_is_asked_now_and_then_for_its_values(postgres_server: Postgres) -> None:
+    store = Store.open(postgres_server.url(postgres_server.emptied()))
+    for _ in range(15):
+        with store.read() as conn:
+            studies.due(conn, "lung", 100.0, 60.0)
+            studies.next_quiet(conn, "lung", 60.0)
+    with store.read() as conn:
+        planned = sa.text(
+            "SELECT sum(custom_plans), sum(generic_plans) FROM pg_prepared_statements WHERE statement LIKE :what"
+        )
+        custom, generic = conn.execute(planned, {"what": "%ready%"}).one()
+    store.close()
+    assert custom > 10 and generic == 0
 
 
 def test_the_password_comes_from_a_file_each_time(postgres_server: Postgres, tmp_path: Path) -> None:

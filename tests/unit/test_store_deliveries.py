@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from orthanc_deid.store import Store, deliveries, expected, ledger
+from orthanc_deid.store import deliveries, expected, ledger
 from orthanc_deid.store.rows import LOCAL, Expected, Sent
 
 from tests.ledgers import PEER, PROJECT, claim, finish, make_ready, make_released, output, ready, sent, sha, state, take
-
-
-@pytest.fixture
-def conn(database: Path | str) -> Iterator[Any]:
-    store = Store.open(database)
-    with store.begin() as conn:
-        yield conn
-    store.close()
 
 
 def test_a_claim_tells_what_to_send_and_is_made_once(conn: Any) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from orthanc_deid.store import Store, deliveries, job_items, jobs, ledger, studies
+import sqlalchemy as sa
+from orthanc_deid.store import cohorts, deliveries, job_items, jobs, ledger, studies
 from orthanc_deid.store.rows import JobRow, Outcome, Sent
+from orthanc_deid.store.schema import job_lines
 
 from tests.ledgers import PEER, PROJECT, VAULT, add, claim, finish, output, ready, sent, source, state, subject, take
 
@@ -20,12 +20,10 @@ def job(job_id: str = JOB, *, created: float = 100.0, project: str = PROJECT) ->
 
 
 @pytest.fixture
-def conn(database: Path | str) -> Iterator[Any]:
-    store = Store.open(database)
-    with store.begin() as conn:
-        jobs.create(conn, job())
-        yield conn
-    store.close()
+def conn(conn: Any) -> Any:
+    """A transaction on a ledger with a job."""
+    jobs.create(conn, job())
+    return conn
 
 
 def test_a_job_is_read_as_written(conn: Any) -> None:
@@ -38,6 +36,23 @@ def test_a_job_is_read_as_written(conn: Any) -> None:
     assert not jobs.update(conn, "unknown", state="Success")
     with pytest.raises(ValueError, match="project"):
         jobs.update(conn, JOB, project="brain")
+
+
+def test_what_a_job_was_asked_for_can_be_forgotten(conn: Any) -> None:
+    jobs.update(conn, JOB, state="Success", tidied=True, content={"Request": "sealed", "Cursor": "sealed", "Lines": 1})
+    jobs.add_parts(conn, JOB, [b"one", b"two"])
+    cohorts.add(conn, JOB, [b"line"])
+    cohorts.update(conn, JOB, 1, state="fetched", progress=b"studies", fetched=3)
+    assert [row.id for row in jobs.untidied(conn)] == [JOB], "it still knows"
+    jobs.forget_request(conn, JOB)
+    cohorts.forget(conn, JOB)
+    cohorts.update(conn, JOB, 1, progress=b"late", fetched=4)
+    found = jobs.get(conn, JOB)
+    assert found is not None and found.content == {"Lines": 1} and jobs.untidied(conn) == []
+    assert jobs.part(conn, JOB, 0) is None and jobs.part(conn, JOB, 1) is None
+    assert list(cohorts.report(conn, JOB)) == [(1, "fetched", "", 0, 3, 0)]
+    row = conn.execute(sa.select(job_lines)).one()
+    assert (row.sealed, row.progress) == (b"", None)
 
 
 def test_jobs_are_listed_newest_first(conn: Any) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-from orthanc_deid.store import Store, deliveries, knowledge, ledger, studies
+from orthanc_deid.store import deliveries, knowledge, ledger, studies
 from orthanc_deid.store.deliveries import LOCAL, Sent
 from orthanc_deid.store.rows import Finished, Outcome
 
@@ -28,19 +25,6 @@ from tests.ledgers import (
 )
 
 OTHER = deliveries.peer("second")
-
-
-@pytest.fixture
-def store(database: Path | str) -> Iterator[Store]:
-    store = Store.open(database)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def conn(store: Store) -> Iterator[Any]:
-    with store.begin() as conn:
-        yield conn
 
 
 def taught(row_id: int, name: str, *values: str, knew: tuple[str, ...] = (), revision: int = 0, **more: Any) -> Outcome:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,19 +26,6 @@ from tests.ledgers import (
     subject,
     take,
 )
-
-
-@pytest.fixture
-def store(database: Path | str) -> Iterator[Store]:
-    store = Store.open(database)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def conn(store: Store) -> Iterator[Any]:
-    with store.begin() as conn:
-        yield conn
 
 
 def test_an_instance_goes_from_queued_to_confirmed(conn: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from orthanc_deid.store import Store, deliveries, knowledge, ledger, recalls, studies, subjects
+from orthanc_deid.store import Store, commitments, deliveries, knowledge, ledger, recalls, studies, subjects
 from orthanc_deid.store.rows import Outcome, Sent
 
 from tests.ledgers import (
@@ -98,9 +98,12 @@ def test_what_the_pipeline_asks(conn: sa.Connection) -> None:
     ledger.requeue_orphans(conn, 300.0, owner="nobody")
     ledger.remake(conn, waits, 300.0)
     deliveries.due(conn, 300.0)
-    deliveries.next_due(conn, 300.0)
+    deliveries.next_due(conn, 300.0, "here")
     deliveries.counts(conn)
     deliveries.requeue_orphans(conn, 300.0, owner="nobody")
+    commitments.to_ask(conn, PEER, 300.0, 60.0, 500, "here")
+    commitments.ended(conn, rows)
+    commitments.stored(conn, PROJECT, PEER, 500)
     knowledge.late(conn)
     knowledge.outdated(conn, PROJECT, PEER, 300.0, output("n0").study)
     studies.due(conn, PROJECT, 300.0, 60)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -29,14 +29,6 @@ from tests.ledgers import (
 OTHER = deliveries.peer("archive")
 
 
-@pytest.fixture
-def conn(database: Path | str) -> Iterator[Any]:
-    store = Store.open(database)
-    with store.begin() as conn:
-        yield conn
-    store.close()
-
-
 def confirmed(conn: Any, *names: str, destinations: tuple[str, ...] = (PEER,)) -> list[int]:
     """Bring instances to their destinations."""
     rows = make_released(conn, *names, destinations=destinations)
@@ -49,6 +41,13 @@ def confirmed(conn: Any, *names: str, destinations: tuple[str, ...] = (PEER,)) -
 def standing(conn: Any) -> dict[str, dict[str, int]]:
     """Deliveries by destination and state."""
     return deliveries.counts(conn).get(PROJECT, {})
+
+
+def remade(conn: Any, row: int, name: str, now: float, **output_arguments: Any) -> None:
+    """Make the queued output of a row anew and let it go."""
+    claim(conn, now=now)
+    finish(conn, ready(row, name, **output_arguments), now=now)
+    ledger.release_rows(conn, [row], [PEER], now)
 
 
 def test_what_was_confirmed_is_recalled_at_every_destination_and_stays_away(conn: Any) -> None:
@@ -155,6 +154,17 @@ def test_another_output_takes_the_place_of_the_old_one_by_the_uids_that_that_had
     assert (again.out_sop, again.history) == (output("a2").sop, "never")
 
 
+def test_what_was_not_to_be_pushed_and_was_sent_by_order_is_replaced_like_any_other(conn: Any) -> None:
+    (row,) = make_released(conn, "a", push=False)
+    assert state(conn, row) == "confirmed" and standing(conn) == {}
+    recalls.resend(conn, [row], [PEER], 300.0)
+    remade(conn, row, "a", 301.0)
+    sent(conn, *(Sent(one.id, "confirmed") for one in take(conn, now=302.0)), now=303.0)
+    recalls.replace(conn, [row], 304.0)
+    remade(conn, row, "a", 305.0, content="another plan")
+    assert state(conn, row) == "released" and len(recalls.due(conn, 306.0)) == 1
+
+
 def test_the_same_output_again_is_left_where_it_is(conn: Any) -> None:
     (row,) = confirmed(conn, "a")
     recalls.replace(conn, [row], 300.0)
@@ -164,6 +174,129 @@ def test_the_same_output_again_is_left_where_it_is(conn: Any) -> None:
     recalls.collect(conn, 304.0)
     assert recalls.due(conn, 304.0) == []
     assert state(conn, row) == "confirmed" and take(conn, now=305.0) == []
+
+
+ANSWERS = {
+    "confirmed": Sent(0, "confirmed"),
+    "stored": Sent(0, "stored"),
+    "refused": Sent(0, "refused", "refused"),
+    "conflict": Sent(0, "conflict", "conflict"),
+    "later": Sent(0, "pending", "down", 210.0),
+    "sender gone": None,
+}
+
+
+@pytest.mark.parametrize("order", ["the answer first", "the new output first"])
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_what_is_on_its_way_while_it_is_replaced_lands_and_gives_way_to_the_new_output(
+    conn: Any, answer: str, order: str
+) -> None:
+    (row,) = make_released(conn, "a")
+    (one,) = take(conn)
+    recalls.replace(conn, [row], 202.0)
+
+    def land() -> None:
+        if (said := ANSWERS[answer]) is None:
+            assert deliveries.requeue_orphans(conn, 204.0, owner="service-1") == 1
+        else:
+            assert sent(conn, dataclasses.replace(said, id=one.id), now=204.0) == []
+
+    steps = [land, lambda: remade(conn, row, "a2", 203.0, content="another plan")]
+    for step in steps if order == "the answer first" else reversed(steps):
+        step()
+    assert state(conn, row) == "released", "what is written down of the old bytes is not said of the new ones"
+    assert take(conn, now=400.0) == [], "nothing goes while the old bytes are there"
+    (item,) = recalls.due(conn, 400.0)
+    assert (item.one.out_sop, item.one.out_digest) == (output("a").sop, output("a").digest)
+    recalls.gone(conn, [item], 401.0)
+    (again,) = take(conn, now=402.0)
+    assert (again.out_digest, again.history) == (output("a2", content="another plan").digest, "never")
+    assert sent(conn, Sent(again.id, "confirmed"), now=403.0) == [row]
+    assert state(conn, row) == "confirmed" and recalls.outstanding(conn) == {}
+
+
+def test_an_answer_that_is_written_down_while_another_service_lets_the_new_output_go_sees_it(store: Store) -> None:
+    with store.begin() as conn:
+        (row,) = make_released(conn, "a")
+        (one,) = take(conn)
+        recalls.replace(conn, [row], 202.0)
+
+    def land() -> None:
+        with store.begin(together=True) as conn:
+            sent(conn, Sent(one.id, "confirmed"), now=204.0)
+
+    with ThreadPoolExecutor(1) as threads:
+        with store.begin(together=True) as conn:
+            remade(conn, row, "a", 203.0, content="another plan")
+            landing = threads.submit(land)
+            with pytest.raises(TimeoutError):
+                landing.result(0.5)
+        landing.result(30)
+    with store.read() as conn:
+        assert state(conn, row) == "released" and len(recalls.due(conn, 205.0)) == 1
+
+
+@pytest.mark.parametrize("order", ["the answer first", "the new output first"])
+@pytest.mark.parametrize("ends", ["pending", "refused"])
+def test_what_never_left_while_it_was_replaced_is_offered_anew(conn: Any, ends: str, order: str) -> None:
+    (row,) = make_released(conn, "a")
+    (one,) = take(conn)
+    recalls.replace(conn, [row], 202.0)
+    steps = [
+        lambda: sent(conn, Sent(one.id, ends, "undecodable", 204.0, left=False), now=204.0),
+        lambda: remade(conn, row, "a", 203.0, content="another plan"),
+    ]
+    for step in steps if order == "the answer first" else reversed(steps):
+        step()
+    assert recalls.due(conn, 400.0) == [], "there is nothing to delete"
+    (again,) = take(conn, now=400.0)
+    assert (again.out_digest, again.history) == (output("a", content="another plan").digest, "never")
+    assert sent(conn, Sent(again.id, "confirmed"), now=401.0) == [row]
+    assert state(conn, row) == "confirmed"
+
+
+@pytest.mark.parametrize("order", ["the answer first", "the new output first"])
+def test_the_same_output_again_lets_what_is_on_its_way_count(conn: Any, order: str) -> None:
+    (row,) = make_released(conn, "a")
+    (one,) = take(conn)
+    recalls.replace(conn, [row], 202.0)
+    steps = [lambda: sent(conn, Sent(one.id, "confirmed"), now=204.0), lambda: remade(conn, row, "a", 203.0)]
+    for step in steps if order == "the answer first" else reversed(steps):
+        step()
+    assert state(conn, row) == "confirmed" and standing(conn) == {PEER: {"confirmed": 1}}
+    assert recalls.replace(conn, [row], 300.0), "and it can be replaced once more"
+    remade(conn, row, "a2", 301.0, content="another plan")
+    (item,) = recalls.due(conn, 302.0)
+    assert item.one.out_sop == output("a").sop
+
+
+def test_what_was_made_anew_while_older_bytes_were_on_their_way_is_not_confirmed_by_them(conn: Any) -> None:
+    (row,) = make_released(conn, "a")
+    (one,) = take(conn)
+    ledger.renew(conn, [row], 202.0)
+    remade(conn, row, "a", 203.0, content="searched for more")
+    assert sent(conn, Sent(one.id, "confirmed"), now=204.0) == [] and state(conn, row) == "released"
+    (again,) = take(conn, now=205.0)
+    assert (again.out_digest, again.history) == (output("a", content="searched for more").digest, "other")
+
+
+def test_what_is_recalled_while_on_its_way_and_then_sent_again_is_deleted_by_the_uids_that_it_had(conn: Any) -> None:
+    (row,) = make_released(conn, "a", destinations=(PEER, OTHER))
+    one, other = *take(conn), *take(conn, OTHER)
+    recalls.recall(conn, [row], 202.0)
+    recalls.resend(conn, [row], [PEER], 203.0)
+    claim(conn, now=204.0)
+    finish(conn, ready(row, "a2", content="another plan"), now=204.0)
+    ledger.release_rows(conn, [row], [PEER, OTHER], 204.0)
+    sent(conn, Sent(one.id, "confirmed"), Sent(other.id, "confirmed"), now=205.0)
+    assert take(conn, now=206.0) == [] and take(conn, OTHER, now=206.0) == []
+    recalls.collect(conn, 207.0)
+    due = recalls.due(conn, 208.0)
+    assert {(item.one.destination, item.recall) for item in due} == {(PEER, "replace"), (OTHER, "recall")}
+    assert {item.one.out_sop for item in due} == {output("a").sop}
+    recalls.gone(conn, due, 209.0)
+    assert [again.out_sop for again in take(conn, now=210.0)] == [output("a2").sop]
+    assert take(conn, OTHER, now=210.0) == []
 
 
 def test_a_recalled_one_is_sent_again_to_whom_it_is_told(conn: Any) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from orthanc_deid.store import Store, deliveries, ledger, spooled
+from orthanc_deid.store import deliveries, ledger, spooled
 from orthanc_deid.store.rows import NewSource, Outcome, Sent
 from sqlalchemy.engine import Connection
 
@@ -15,15 +13,6 @@ from tests import ledgers
 from tests.ledgers import PROJECT, VAULT, source
 
 OTHER = "brain"
-
-
-@pytest.fixture
-def conn(tmp_path: Path) -> Iterator[Connection]:
-    """A transaction on an empty database."""
-    store = Store.open(tmp_path / "deid.sqlite3")
-    with store.begin() as connection:
-        yield connection
-    store.close()
 
 
 def spool(name: str, file: str, digest: str | None = None) -> NewSource:
@@ -126,6 +115,20 @@ def test_other_content_takes_the_place_of_what_has_not_left(conn: Connection) ->
     (new,) = arrive(conn, spool("a", "f2", digest="two"))
     assert of(conn, old)[0] == "superseded" and of(conn, new) == ("queued", "spool", "f2")
     assert spooled.done(conn, 10) == ["f1"]
+
+
+def test_of_several_contents_that_come_together_the_last_one_goes(conn: Connection) -> None:
+    first, second = (spool("a", file, digest=digest) for file, digest in (("f1", "one"), ("f2", "two")))
+    one, other, two = arrive(conn, first, spool("b", "f3"), second)
+    assert of(conn, one)[0] == "superseded"
+    assert of(conn, two) == ("queued", "spool", "f2") and of(conn, other) == ("queued", "spool", "f3")
+    assert spooled.done(conn, 10) == ["f1"]
+    # And the first one once more, behind the other.
+    assert arrive(conn, second, spool("a", "f4", digest="one")) == [two, one]
+    assert of(conn, one) == ("queued", "spool", "f4") and of(conn, two)[0] == "superseded"
+    confirm(conn, "a")
+    three, four = arrive(conn, spool("a", "f5", digest="three"), spool("a", "f6", digest="four"))
+    assert [of(conn, row)[0] for row in (three, four)] == ["quarantined"] * 2, "what has left is not replaced"
 
 
 def test_a_lost_source_that_is_sent_again_is_queued_with_its_new_file(conn: Connection) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-from orthanc_deid.store import Store, ledger, studies
+from orthanc_deid.store import ledger, studies
 from orthanc_deid.store.rows import Outcome
 
 from tests.ledgers import (
@@ -28,14 +25,6 @@ from tests.ledgers import (
 
 STUDY = VAULT.index("study", "1.2.3")
 OUT = output("a").study
-
-
-@pytest.fixture
-def conn(database: Path | str) -> Iterator[Any]:
-    store = Store.open(database)
-    with store.begin() as conn:
-        yield conn
-    store.close()
 
 
 def test_a_study_is_due_when_it_has_been_quiet(conn: Any) -> None:
@@ -98,9 +87,12 @@ def test_a_held_study_waits_for_a_person(conn: Any) -> None:
     assert studies.next_quiet(conn, PROJECT, 60) is None
     late = make_ready(conn, "late", now=300.0)
     assert studies.due(conn, PROJECT, 1000.0, 60) == []
+    assert studies.release(conn, PROJECT, STUDY, [PEER], 350.0) == [], "it was due when somebody held it"
+    assert studies.held(conn, [*ids, *late]) == {*ids, *late}
     assert studies.release_out(conn, PROJECT, OUT, [PEER], 400.0) == ids + late
     assert studies.release_out(conn, PROJECT, "2.25.99", [PEER], 400.0) == []
     assert [state(conn, row) for row in ids + late] == ["released"] * 2
+    assert studies.held(conn, ids) == set()
 
 
 def test_lists_are_pseudonymous_and_paged(conn: Any) -> None:

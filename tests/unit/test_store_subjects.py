@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,6 @@ from orthanc_deid.store import Store, knowledge, ledger, meta, projects, subject
 from orthanc_deid.store.rows import Finished, Outcome
 
 from tests.ledgers import KEYS, PROJECT, VAULT, claim, finish, output, ready, source, subject
-
-
-@pytest.fixture
-def conn(database: Path | str) -> Iterator[Any]:
-    store = Store.open(database)
-    with store.begin() as conn:
-        yield conn
-    store.close()
 
 
 def arrive(conn: Any, name: str, who: Identity, *, study: str = "1.2.3") -> Finished:

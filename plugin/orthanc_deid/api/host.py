@@ -20,9 +20,6 @@ class Service(Protocol):
     jobs: Jobs
     recalls: Recalls
 
-    def nudge(self) -> None:
-        """Look for new work now."""
-
     def stored(self) -> None:
         """Something was stored in Orthanc: make room for what follows, and look."""
 

@@ -224,7 +224,7 @@ class Study(BaseModel):
     StudyInstanceUID: str
     Pseudonym: str
     State: str = Field(description="open, releasing, released or held")
-    LastArrival: str
+    LastArrival: str = Field(description="The day on which its last instance came in, in UTC: 20260105T000000.")
     Instances: dict[str, int] = Field(description="Instances by state.")
     ResearchStudy: str | None = Field(description="Orthanc's id of the research copy, where the project keeps one.")
 

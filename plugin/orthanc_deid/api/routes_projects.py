@@ -16,6 +16,7 @@ from orthanc_deid.pipeline.jobs import UnknownProject, study_id
 from orthanc_deid.store import deliveries, knowledge, ledger, studies
 
 THROUGHPUT_SECONDS = 300
+_DAY = 86_400
 
 Host = Annotated[Service, Depends(service_of)]
 Name = Annotated[str, Path(description="The project's name", max_length=64)]
@@ -92,7 +93,8 @@ def _study(service: Service, name: str, row: Any) -> dict[str, Any]:
         "StudyInstanceUID": row.out_study,
         "Pseudonym": row.out_patient or "",
         "State": row.state,
-        "LastArrival": iso_time(row.last_arrival),
+        # No more than the day: beside a study whose dates were moved, the true time tells by how much.
+        "LastArrival": iso_time(row.last_arrival - row.last_arrival % _DAY),
         "Instances": dict(sorted(row.counts.items())),
         "ResearchStudy": study_id(row.out_patient, row.out_study) if keeps else None,
     }

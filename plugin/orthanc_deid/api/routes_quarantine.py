@@ -58,7 +58,7 @@ def get_quarantine(item: ItemId, service: Host) -> dict[str, Any]:
 @router.post(
     "/deid/quarantine/{item}",
     response_model=dict[str, Any],
-    responses={409: {"model": Error, "description": "The item is not held any more."}},
+    responses={409: {"model": Error, "description": "The item is not held any more, or its source is gone."}},
 )
 def decide(item: ItemId, body: QuarantineBody, service: Host) -> dict[str, Any]:
     """Try an item again (what was refused or in conflict is offered again), leave it out for
@@ -69,7 +69,8 @@ def decide(item: ItemId, body: QuarantineBody, service: Host) -> dict[str, Any]:
     else:
         done = service.retry(item) if body.Action == "retry" else service.exclude(item)
     if not done:
-        raise ApiError(409, "wrong state", f"this instance cannot be given to {body.Action} in its state")
+        why = "in its state" + (", or its source is not there any more" if body.Action == "replace" else "")
+        raise ApiError(409, "wrong state", f"this instance cannot be given to {body.Action} {why}")
     return {}
 
 

@@ -17,6 +17,7 @@ import requests
 
 from orthanc_deid import __version__
 from orthanc_deid.doctor.found import ERROR, OK, WARNING, Finding, Patient
+from orthanc_deid.orthanc.peers import Peers
 from orthanc_deid.orthanc.settings import WebService
 
 PACKAGES = (
@@ -127,18 +128,25 @@ def time_zone(patient: Patient) -> Iterator[Finding]:
 
 
 def peers(patient: Patient) -> Iterator[Finding]:
-    """Look at the peers' clocks, where they tell, and at how large a thing their time-out lets pass."""
+    """Look at the peers' clocks, where they tell, at how long they may be silent, and at how large a thing that lets
+    pass where a peer is reached through Orthanc only."""
+    reached = Peers(patient.begun.peers, patient.begun.orthanc, patient.orthanc)
     projects = patient.config.projects.values()
     names = {one.name for project in projects for one in project.destinations if one.kind == "peer"}
     for name in sorted(names & patient.begun.peers.keys()):
         peer = patient.begun.peers[name]
         seconds = peer.timeout or int(str(patient.begun.orthanc.get("HttpTimeout") or DEFAULT_TIMEOUT))
-        size = seconds * SLOW_LINE / 1e6
-        detail = f"{seconds} s for a whole transfer: over 10 Mbit/s nothing above {size:.0f} MB passes"
-        yield Finding(WARNING if seconds < DEFAULT_TIMEOUT else OK, f"size limit of {name}", detail)
+        if reached.indirect(name) is None:
+            title, detail = f"patience with {name}", f"it may be silent for {seconds} s, whatever the size"
+        else:
+            size = seconds * SLOW_LINE / 1e6
+            title = f"size limit of {name}"
+            detail = f"{seconds} s for a whole transfer: over 10 Mbit/s nothing above {size:.0f} MB passes"
+        yield Finding(WARNING if seconds < DEFAULT_TIMEOUT else OK, title, detail)
         skew = _skew(peer)
         if skew is not None and abs(skew) > SKEW_SECONDS:
             yield Finding(WARNING, f"clock of {name}", f"{abs(skew):.0f} s apart from this machine's")
+    reached.close()
 
 
 def _skew(peer: WebService) -> float | None:

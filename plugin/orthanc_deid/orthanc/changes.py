@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,9 @@ class Log:
         """Read on behind the cursor."""
         return read(self._client, cursor)
 
+    def taken(self) -> None:
+        """What was read last is in the ledger now."""
+
 
 class SharedLog(Log):
     """The change log of an index in a database server, which several Orthancs may write to.
@@ -88,6 +91,7 @@ class SharedLog(Log):
         super().__init__(client)
         self._clock = clock
         self._missing: dict[int, float] = {}
+        self._late: set[int] = set()
         self._begun = False
 
     def read(self, cursor: int) -> Page:
@@ -109,6 +113,12 @@ class SharedLog(Log):
                 self._missing[number] = now
         return Page(tuple(dict.fromkeys((*late, *_new(rows)))), newest, False, done)
 
+    def taken(self) -> None:
+        """What was read last is in the ledger now. Until then a late number is told again: it comes by no other way."""
+        for number in self._late:
+            self._missing.pop(number, None)
+        self._late.clear()
+
     def _come_late(self) -> tuple[str, ...]:
         found: list[dict[str, Any]] = []
         left = sorted(self._missing)
@@ -117,8 +127,7 @@ class SharedLog(Log):
             found += [row for row in rows if int(row["Seq"]) in self._missing]
             end = max((int(row["Seq"]) for row in rows), default=left[-1])
             left = [number for number in left if number > end]
-        for row in found:
-            del self._missing[int(row["Seq"])]
+        self._late = {int(row["Seq"]) for row in found}
         return _new(found)
 
 
@@ -173,7 +182,7 @@ def _bulk(client: OrthancClient, instances: list[str]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A series and what a project may select it by: main tags of patient, study and series by keyword."""
+    """A series and what a project selects it by: some of the main tags of patient, study and series by keyword."""
 
     series: str
     study: str
@@ -202,12 +211,13 @@ def remove(client: OrthancClient, instances: Sequence[str]) -> None:
                 client.change("DELETE", f"/instances/{instance}")
 
 
-def series(client: OrthancClient, series_id: str) -> Series:
-    """Look a series up, with its study. Raises NotFound."""
+def series(client: OrthancClient, series_id: str, keywords: Container[str] = ()) -> Series:
+    """Look a series up, with its study, and keep those main tags that are asked for. Raises NotFound."""
     own = client.get_json(f"/series/{series_id}")
     study = client.get_json(f"/studies/{own['ParentStudy']}")
     tags: dict[str, str] = {**study.get("PatientMainDicomTags", {}), **study["MainDicomTags"], **own["MainDicomTags"]}
-    return Series(series_id, study["ID"], tags.get("StudyInstanceUID", ""), tags.get("Modality", ""), tags)
+    kept = {keyword: value for keyword, value in tags.items() if keyword in keywords}
+    return Series(series_id, study["ID"], tags.get("StudyInstanceUID", ""), tags.get("Modality", ""), kept)
 
 
 def series_of_study(client: OrthancClient, study: str) -> list[str]:

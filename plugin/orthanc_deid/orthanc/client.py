@@ -389,25 +389,18 @@ class OrthancClient:
         """Return what names the content of this instance's file: its MD5 as Orthanc noted it, or, where it has none,
         its size and the UUID of the attachment, which is another one whenever something is stored in its place.
 
+        It has none with `StoreMD5ForAttachments` off, and, in 1.10, of more than 2 GB: there it notes that of nothing.
         Raises NotFound.
         """
-        noted = self.noted_md5(instance)
-        if noted is not None:
-            return noted
-        info = self.ask("GET", f"/instances/{_segment(instance)}/attachments/dicom/info").json()
-        return f"{info['UncompressedSize']} bytes in {info['Uuid']}"
-
-    def noted_md5(self, instance: str) -> str | None:
-        """Return the MD5 that Orthanc noted when it stored this instance's file, or None.
-
-        It has none with `StoreMD5ForAttachments` off, and, in 1.10, of more than 2 GB: there it notes that of nothing.
-        """
+        path = f"/instances/{_segment(instance)}/attachments/dicom/"
         try:
-            answer = self.ask("GET", f"/instances/{_segment(instance)}/attachments/dicom/md5")
+            said = self.ask("GET", path + "md5").body.decode("ascii").strip()
         except NotFound:  # the instance, or only its MD5
-            return None
-        said = answer.body.decode("ascii").strip()
-        return said if said and said != _MD5_OF_NOTHING else None
+            said = ""
+        if said and said != _MD5_OF_NOTHING:
+            return said
+        info = self.ask("GET", path + "info").json()
+        return f"{info['UncompressedSize']} bytes in {info['Uuid']}"
 
     def fetch(self, instance: str, spool: Path, memory: int) -> Fetched:
         """Fetch the file of an instance: into memory, or, where it is longer than `memory`, into an unlinked file in

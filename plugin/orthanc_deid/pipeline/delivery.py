@@ -187,7 +187,9 @@ class DeliveryTasks:
             for _, project, series_index in again:
                 self._shared.tasks.ask(SERIES, project, series_index)
             return None
-        if not self._in_time(destination, one):
+        # Asked again after the wait, and after the look at a large file: buried meanwhile, this service sends what may
+        # have been recalled, or replaced, by another one.
+        if not self._in_time(destination, one) or self._shared.stopping.is_set() or not self._shared.held():
             return Sent(one.id, "pending", "waits", self._shared.clock(), left=False)
         path = self._shared.outbox.path(one.ledger_id, one.out_digest)
         reply, left = destination.sender.send(path, one)

@@ -142,7 +142,7 @@ class Fetcher:
         except OrthancError as error:
             self._wait(row, "Orthanc does not answer" if not error.status else "Orthanc cannot fetch")
         except SourceFailed as error:
-            self._failed(row, line, "refused" if "refuses" in str(error) else "mismatch")
+            self._failed(row, line, str(error))
         except Exception as error:
             log.error("a line of a cohort failed", job=row.id, error=type(error).__name__)
             self._failed(row, line, "error")
@@ -250,7 +250,7 @@ class _Line:
 
     def _find(self) -> bool:
         """Ask the archive; returns whether there is something to fetch."""
-        found = sources.find(self._host.orthanc, self._origin, self._keys)
+        found = sources.find(self._host.orthanc, self._origin, self._keys, self._host.receivers)
         if len(found) > MAX_STUDIES:
             self._save(state=cohorts.FAILED, reason="too-many", studies=len(found))
             return False
@@ -295,6 +295,12 @@ class _Line:
         """Fetch a study; returns how Orthanc's job ended."""
         began = self._clock()
         job = sources.retrieve(self._host.orthanc, self._origin, uid)
+        try:
+            return self._waited_for(job, began)
+        finally:
+            sources.forget_job(self._host.orthanc, job)
+
+    def _waited_for(self, job: str, began: float) -> str:
         pause = threading.Event()
         while (state := sources.job_state(self._host.orthanc, job)) not in ("Success", "Failure"):
             try:

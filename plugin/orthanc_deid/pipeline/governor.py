@@ -1,8 +1,9 @@
-"""Sees to it that the work stays within what the machine has to spare: Orthanc's time, and room on the disk.
+"""Sees to it that the work stays within what the machine has to spare: Orthanc's time, room on the disk, memory.
 
 One thread asks Orthanc something small twice a second and narrows workers and sends when that takes long, or when
 instances arrive in a rush (pressure.py). It measures the outbox too: when it is full of what destinations have not
 taken, or the disk is nearly full, nothing new is begun until there is room again. What is on its way goes on.
+Once a minute it gives back what memory is free.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from orthanc_deid.orthanc.client import OrthancError
 from orthanc_deid.pipeline.pressure import OTHERS_LAST, STAGES, Arrivals, Pressure, Share
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.store import deliveries
+from orthanc_deid.tuning import trim
 
 log = logs.get(__name__)
 
@@ -31,6 +33,8 @@ SILENT_SECONDS = 10.0
 """What an Orthanc that does not answer counts as taking."""
 LOOK_SECONDS, LOOK_SHARE = 2.0, 50
 """How often the outbox is measured, and how many times as long as that took passes before the next time."""
+TRIM_SECONDS = 60.0
+"""How often free memory is given back; a few milliseconds each time."""
 RESUME = 0.9
 """Share of the limit below which a full outbox has room again."""
 
@@ -43,7 +47,7 @@ class Governor:
         self._shared = shared
         self._apply = apply
         self._resumed = resumed
-        self._look_at = 0.0
+        self._look_at = self._trim_at = 0.0
         self._thread = threading.Thread(target=self._run, name="governor", daemon=True)
         self._lock = threading.Lock()
         self._arrivals = Arrivals(len(os.sched_getaffinity(0)))
@@ -101,6 +105,9 @@ class Governor:
                     self.look()
                     now = time.monotonic()
                     self._look_at = now + max(LOOK_SECONDS, LOOK_SHARE * (now - began))
+                if time.monotonic() >= self._trim_at:
+                    trim()
+                    self._trim_at = time.monotonic() + TRIM_SECONDS
             except Exception as error:  # what cannot be measured changes nothing
                 if self._shared.troubles.note("governor", type(error).__name__):
                     log.error("the governor failed", error=type(error).__name__, exc_info=True)
@@ -145,14 +152,15 @@ class Governor:
             self._resumed()
 
     def _drains(self) -> bool:
-        """Whether destinations will make room. Where outputs wait for the rest of their studies only, going on does."""
+        """Whether destinations will make room. Where outputs wait for the rest of their studies only, going on does.
+
+        A destination that is down counts: it takes them some day. What waits to be made again does not: its row is
+        worked on only once this goes on.
+        """
+        if self._shared.sending:
+            return True
         with self._shared.store.read() as conn:
-            counts = deliveries.counts(conn)
-        return any(
-            states.get("pending", 0) + states.get("sending", 0)
-            for destinations in counts.values()
-            for states in destinations.values()
-        )
+            return deliveries.next_due(conn, self._shared.clock(), self._shared.here) is not None
 
 
 def measure(folder: os.PathLike[str]) -> int:

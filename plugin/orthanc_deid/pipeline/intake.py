@@ -19,10 +19,10 @@ from orthanc_deid.identity.vault import Kind, Ref
 from orthanc_deid.orthanc import changes, push
 from orthanc_deid.orthanc.changes import Series, Stored
 from orthanc_deid.orthanc.client import UNREADABLE, Failed, NotFound, OrthancError
+from orthanc_deid.pipeline.messages import source_digest
 from orthanc_deid.pipeline.routing import Router
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import SERIES
-from orthanc_deid.pipeline.worker import source_digest
 from orthanc_deid.store import expected, ledger, meta, services, studies
 from orthanc_deid.store.ledger import NewSource
 from orthanc_deid.store.rows import BACKFILL, CATCH_UP, FRESH
@@ -157,6 +157,7 @@ class Intake:
         # What is more than a page behind came before anybody looked; what comes now does not wait for it.
         priority = FRESH if page.done else CATCH_UP
         self.take(page.instances, cursor=page.cursor if page.cursor != cursor else None, priority=priority)
+        self._log.taken()
         return not page.done
 
     # Taking instances
@@ -170,6 +171,7 @@ class Intake:
         """
         self._taken += len(instances)
         with self._lock:
+            self._router.begin()
             wanted: dict[str, dict[str, tuple[Stored, Series]]] = {}
             if instances and (self._router.wanted or self._copies):
                 instances = self._not_own(instances, trusting)
@@ -180,6 +182,7 @@ class Intake:
                     for project in projects:
                         wanted.setdefault(project, {})[stored.instance] = (stored, series)
             self._add(wanted, cursor=cursor, priority=priority)
+            self._router.settle()
 
     def enqueue(
         self,
@@ -205,9 +208,22 @@ class Intake:
             return self._add({project: wanted}, job_id=job_id, push=push, again=again, priority=priority)
 
     def look_again(self, project: str, instances: list[str]) -> None:
-        """Add the present content of instances that were found to differ from their rows."""
+        """Add the present content of instances that were found to differ from their rows, and end these rows.
+
+        The present content may be known already: then nothing else would end them, and they would be tried for ever.
+        """
         try:
             self.enqueue(project, instances, None, push=True, again=False, priority=FRESH)
+            vault, keys = self._shared.vaults[project], self._shared.keys[project]
+            # Asked for once more, since not everything is taken that is there; what is gone the worker finds.
+            present = {
+                vault.index("instance", instance): source_digest(keys, name)
+                for instance, name in self._digests(instances).items()
+            }
+            with self._shared.store.begin() as conn:
+                ended = ledger.mark_changed(conn, project, present, self._shared.clock())
+            if ended:
+                log.info("other content stands in the place of queued sources", project=project, count=ended)
         except (OrthancError, SQLAlchemyError) as error:  # the task comes back to them
             log.warning("changed instances could not be looked at", error=type(error).__name__, count=len(instances))
 
@@ -237,8 +253,8 @@ class Intake:
         comes back to it. Raises the failure where that is not what it says."""
         if failure.number not in UNREADABLE:
             raise failure
-        log.error("an instance cannot be read, so no rule could be applied to it", status=failure.status)
-        self._shared.troubles.note("sources", "unreadable")
+        if self._shared.troubles.note("sources", "unreadable"):
+            log.error("instances that Orthanc cannot read are passed by", status=failure.status)
 
     def _routed(self, instances: Sequence[str]) -> Iterable[tuple[Stored, Series, tuple[str, ...]]]:
         """Yield instances with their projects, and referring instances that came before what they refer to."""

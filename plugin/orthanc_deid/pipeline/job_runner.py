@@ -222,7 +222,8 @@ class JobRunner:
         return ("ready",) if project is not None and project.release == "manual" else ()
 
     def tidy(self) -> None:
-        """Count what people decided on after the end of a job, and forget what a job that succeeded needs no more."""
+        """Count what people decided on after the end of a job, and forget what a job that succeeded needs no more: its
+        links, and whom and what it was asked for. One that failed or was cancelled can be resubmitted, and keeps it."""
         with self._host.store.read() as conn:
             ended = rows.untidied(conn)
         for row in ended:
@@ -232,6 +233,9 @@ class JobRunner:
                 more, _ = job_items.fold(conn, row.id, FOLD, self._also(row))
                 if row.state == SUCCESS:
                     more += job_items.tidy(conn, row.id, FOLD)
+                    if "Request" in row.content:
+                        cohorts.forget(conn, row.id)
+                        rows.forget_request(conn, row.id)
                 if not more:
                     rows.update(conn, row.id, tidied=not job_items.in_hand(conn, row.id))
             if more:

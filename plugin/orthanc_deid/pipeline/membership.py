@@ -106,10 +106,11 @@ class Membership:
             self.lost.set()
             self._shared.leads.clear()
             return
+        if not beat.leads:  # before the beat counts: who asks for both must not find both
+            self._shared.leads.clear()
         # From before the beat: the others count from when it was written.
         self._beat_at, self._offset = began, beat.now - (began + elapsed()) / 2
         if not beat.leads:
-            self._shared.leads.clear()
             return
         if not self._shared.leads.is_set():
             log.info("this service leads")

@@ -21,8 +21,8 @@ from pathlib import Path
 from orthanc_deid import logs
 from orthanc_deid.limits import NOTHING
 from orthanc_deid.pipeline import worker
+from orthanc_deid.pipeline.messages import AskKnown, Chunk, Done, End, GiveWay, Item, Setup
 from orthanc_deid.pipeline.pressure import STAGES, Share
-from orthanc_deid.pipeline.worker import AskKnown, Chunk, Done, End, GiveWay, Item, Setup
 from orthanc_deid.store.rows import ANY_PRIORITY, FRESH
 
 log = logs.get(__name__)

@@ -16,14 +16,16 @@ from orthanc_deid import logs
 from orthanc_deid.core import standard
 from orthanc_deid.core.plan import plan_digest
 from orthanc_deid.orthanc import changes
-from orthanc_deid.orthanc.client import OrthancError
+from orthanc_deid.orthanc.changes import Stored
+from orthanc_deid.orthanc.client import NotFound, OrthancError
 from orthanc_deid.orthanc.peers import Gone
 from orthanc_deid.pipeline.delivery import DeliveryTasks
+from orthanc_deid.pipeline.messages import source_digest
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import SERIES
 from orthanc_deid.send.base import CanDelete
-from orthanc_deid.store import ledger, meta, recalls
-from orthanc_deid.store.recalls import ToDelete
+from orthanc_deid.store import ledger, meta, recalls, services
+from orthanc_deid.store.recalls import Source, ToDelete
 from orthanc_deid.store.rows import LOCAL, ORTHANC
 
 log = logs.get(__name__)
@@ -40,7 +42,8 @@ _REPLACING = "replacing "
 
 @dataclass(frozen=True)
 class Begun:
-    """How many instances a request is about, and how many of them cannot be made again: their sources are gone."""
+    """How many instances a request is about, and how many of them cannot be made again: their sources are gone
+    or hold other content."""
 
     instances: int
     source_missing: int = 0
@@ -112,7 +115,14 @@ class Recalls:
         return Begun(len(taken))
 
     def replace_conflict(self, row: int) -> bool:
-        """Put an output in the place of what a destination holds under its UIDs; False where there is no conflict."""
+        """Put an output in the place of what a destination holds under its UIDs; False where there is no conflict, or
+        the output could not be made again: then what the destination holds would be deleted for nothing."""
+        with self._shared.store.read() as conn:
+            found = ledger.get(conn, row)
+        if found is None or found.project not in self._shared.config.projects:
+            return False
+        if not self._remakable(found.project, [row])[0]:
+            return False
         with self._shared.store.begin() as conn:
             begun = recalls.replace_conflicts(conn, [row], self._shared.clock())
         self._wake.set()
@@ -152,15 +162,27 @@ class Recalls:
 
     def _remakable(self, project: str, ids: Sequence[int], recalled: bool = False) -> tuple[list[int], int]:
         """Return which rows can be made again, and how many cannot: an outcome is not given up for a source that is
-        gone."""
+        gone, or that other content has taken the place of."""
         with self._shared.store.read() as conn:
             rows = recalls.sources(conn, ids, recalled)
         vault = self._shared.vaults[project]
         names = {row.id: vault.open("instance", row.sealed) for row in rows if row.spool is None}
         kept = [names[row.id] for row in rows if row.spool is None and row.origin == ORTHANC]
         stored = changes.describe(self._shared.orthanc, kept)
-        there = [row.id for row in rows if row.spool is not None or names[row.id] in stored]
+        there = [
+            row.id for row in rows if row.spool is not None or self._holds(project, stored.get(names[row.id]), row)
+        ]
         return there, len(rows) - len(there)
+
+    def _holds(self, project: str, stored: Stored | None, row: Source) -> bool:
+        """Whether what Orthanc has of an instance is what the row was made of."""
+        if stored is None or (stored.version and stored.version == row.version):
+            return stored is not None
+        try:
+            name = self._shared.orthanc.content_name(stored.instance)
+        except NotFound:
+            return False
+        return source_digest(self._shared.keys[project], name) == row.digest
 
     def _plans(self, project: str) -> set[str]:
         """Return the digests of all plans that the project's profile makes today."""
@@ -184,10 +206,9 @@ class Recalls:
     def _run(self) -> None:
         while not self._shared.stopping.is_set():
             try:
-                if self._shared.leads.is_set():
-                    while self._delete_some() and not self._shared.stopping.is_set():
-                        pass
-                    self._replace_some()
+                while self._may() and self._delete_some():
+                    pass
+                self._replace_some()
                 self._shared.troubles.clear("recall")
             except (SQLAlchemyError, OrthancError, OSError) as error:
                 if self._shared.troubles.note("recall", type(error).__name__):
@@ -199,6 +220,12 @@ class Recalls:
                 self._shared.stopping.wait(30.0)
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()
+
+    def _may(self) -> bool:
+        """Whether this service is the one that acts. Asked before each step: one that was stopped, or cut off, goes on
+        in the middle of a list, of which another one has done the rest by then."""
+        shared = self._shared
+        return shared.leads.is_set() and shared.held() and not shared.stopping.is_set()
 
     def _delete_some(self) -> bool:
         """Delete what is due; whether something was."""
@@ -215,9 +242,16 @@ class Recalls:
             return False
         gone: list[ToDelete] = []
         left: dict[str, list[int]] = {}
-        for item in due:
-            one = item.one
-            if self._shared.stopping.is_set() or self._resting.get(one.destination, (0.0, 0.0))[0] > now:
+        for listed in due:
+            one = listed.one
+            if self._resting.get(one.destination, (0.0, 0.0))[0] > now:
+                continue
+            # The place may be taken by now: deleted by another service, and a newer output sent there.
+            with self._shared.store.read() as conn:
+                item = recalls.still(conn, one.id)
+            if not self._may():
+                break
+            if item is None:
                 continue
             found = self._delete(item)
             if found in (Gone.DELETED, Gone.ABSENT):
@@ -229,6 +263,8 @@ class Recalls:
             else:
                 left.setdefault(found.value, []).append(one.id)
         with self._shared.store.begin() as conn:
+            if self._shared.store.shared and not services.leads(conn, self._shared.owner):
+                return False  # somebody else leads by now, and finds what is gone itself
             recalls.gone(conn, gone, now)
             for reason, ids in left.items():
                 recalls.give_up(conn, ids, reason, now)
@@ -250,7 +286,7 @@ class Recalls:
     def _replace_some(self) -> None:
         """Go on with the projects that are being replaced."""
         for project in self._shared.config.projects:
-            while not self._shared.stopping.is_set():
+            while self._may():
                 with self._shared.store.read() as conn:
                     after = meta.get(conn, _REPLACING + project)
                     page = None if after is None else recalls.page(conn, project, int(after), PAGE)

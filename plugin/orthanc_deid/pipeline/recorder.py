@@ -16,10 +16,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from orthanc_deid import logs
+from orthanc_deid.pipeline.messages import Done
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import DELIVERY
-from orthanc_deid.pipeline.worker import Done
-from orthanc_deid.store import deliveries, expected, knowledge, ledger
+from orthanc_deid.store import deliveries, expected, knowledge, ledger, studies
 from orthanc_deid.store.deliveries import LOCAL, Sent
 from orthanc_deid.store.ledger import Outcome, Output
 
@@ -171,7 +171,7 @@ class Recorder:
         if late:
             log.warning("values were learnt of subjects whose outputs had left", project=project, count=late)
         ready = []
-        studies: dict[str, int] = {}
+        wanted: dict[str, int] = {}
         for result in finished:
             if result.replaced:
                 drop.append((result.id, result.replaced))
@@ -180,7 +180,7 @@ class Recorder:
                 continue
             if result.applied and result.state == "ready":
                 ready.append((result.id, output))
-                studies[output.study] = min(result.priority, studies.get(output.study, result.priority))
+                wanted[output.study] = min(result.priority, wanted.get(output.study, result.priority))
             else:
                 drop.append((result.id, output.digest))
         if not ready:
@@ -190,13 +190,15 @@ class Recorder:
         if settings.keep_research_copy:
             expected.add_many(conn, project, [(output.orthanc_id, output.digest) for _, output in ready], now)
             deliveries.add(conn, ids, LOCAL, now)
-            _ask(tasks, project, [LOCAL], studies)
+            _ask(tasks, project, [LOCAL], wanted)
         destinations = self._shared.destinations(project)
         # What was released before and had to be made again goes on its way again: nobody has to say so twice.
         free = ids if settings.release == "instance" else sorted(deliveries.begun(conn, ids))
+        if free and (kept := studies.held(conn, free)):  # by a person, until a person releases it
+            free = [row_id for row_id in free if row_id not in kept]
         if free:
             ledger.release_rows(conn, free, destinations, now)
-            _ask(tasks, project, destinations, studies)
+            _ask(tasks, project, destinations, wanted)
 
 
 def _ask(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -66,9 +67,24 @@ class Router:
         self._client = client
         self._projects = [project for project in projects if not project.match.empty]
         self._known_study = known_study
+        rules = [rule for project in self._projects for rule in project.match.conditions]
+        # Of a patient nothing is remembered that no rule asks for.
+        self._keywords = {keyword_for_tag(rule.tag) for rule in rules if rule.tag}
         self._series: _Memory[str, Series] = _Memory()
         self._own: _Memory[tuple[str, str, str, str], bool] = _Memory()
         self._study: _Memory[tuple[str, str], bool] = _Memory()
+        self._joined: _Memory[tuple[str, str], bool] = _Memory()
+        self._joining: set[tuple[str, str]] = set()
+
+    def begin(self) -> None:
+        """Instances are routed that are written to the ledger together; what was not settled is asked for again."""
+        self._joining.clear()
+
+    def settle(self) -> None:
+        """They are in the ledger, and with them the referring series that came before them."""
+        for key in self._joining:
+            self._joined.keep(key, True)
+        self._joining.clear()
 
     @property
     def wanted(self) -> bool:
@@ -78,7 +94,9 @@ class Router:
     def series(self, series_id: str) -> Series:
         """Return what a series says of itself. Raises NotFound."""
         found = self._series.get(series_id)
-        return found if found is not None else self._series.keep(series_id, changes.series(self._client, series_id))
+        if found is None:
+            found = self._series.keep(series_id, changes.series(self._client, series_id, self._keywords))
+        return found
 
     def route(self, stored: Stored) -> Routed:
         """Decide for the series of an instance. Raises NotFound when it has gone meanwhile."""
@@ -120,11 +138,16 @@ class Router:
     def _join(self, project: Project, series: Series) -> tuple[str, ...]:
         """Note that a study is the project's; return its referring series, once, since they may have come before."""
         key = (project.name, series.study)
-        if self._study.get(key):
+        if self._joined.get(key) or key in self._joining:
             return ()
+        found = []
+        for other in changes.series_of_study(self._client, series.study):
+            with suppress(NotFound):  # it has gone meanwhile
+                if other != series.series and self.series(other).modality in REFERRING:
+                    found.append(other)
         self._study.keep(key, True)
-        others = [self.series(other) for other in changes.series_of_study(self._client, series.study)]
-        return tuple(o.series for o in others if o.series != series.series and o.modality in REFERRING)
+        self._joining.add(key)
+        return tuple(found)
 
     def _follows(self, project: Project, series: Series) -> bool:
         """Whether another series of the study is the project's by its rules."""

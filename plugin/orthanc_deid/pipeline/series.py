@@ -13,11 +13,11 @@ from itertools import groupby
 
 from orthanc_deid import logs
 from orthanc_deid.limits import NOTHING
+from orthanc_deid.pipeline.messages import Chunk, Done, Item
 from orthanc_deid.pipeline.pool import Pool, Work
 from orthanc_deid.pipeline.recorder import Recorder
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.tasks import Running
-from orthanc_deid.pipeline.worker import Chunk, Done, Item
 from orthanc_deid.store import ledger
 from orthanc_deid.store.rows import ANY_PRIORITY, FRESH
 

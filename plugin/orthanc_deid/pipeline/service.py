@@ -31,6 +31,7 @@ from orthanc_deid.pipeline.governor import Governor
 from orthanc_deid.pipeline.intake import Intake
 from orthanc_deid.pipeline.jobs import Jobs
 from orthanc_deid.pipeline.membership import Membership
+from orthanc_deid.pipeline.messages import Chunk, Done, Item, ProjectSetup, Setup, source_digest
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.pool import Pool, Work
 from orthanc_deid.pipeline.pressure import Share
@@ -43,7 +44,6 @@ from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.spool import SpoolIntake
 from orthanc_deid.pipeline.spoolfolder import Spool
 from orthanc_deid.pipeline.tasks import DELIVERY, EXECUTOR, SERIES, Tasks
-from orthanc_deid.pipeline.worker import Chunk, Done, Item, ProjectSetup, Setup, source_digest
 from orthanc_deid.store import Store, deliveries, expected, knowledge, ledger, projects, services, waits
 from orthanc_deid.store.database import tasks_engine
 from orthanc_deid.store.rows import BACKFILL
@@ -80,6 +80,7 @@ class Service:
         self.orthanc = orthanc
         self.store = store
         self.master = master
+        self.receivers = receivers or Receivers()
         now = time.time()
         with store.begin() as conn:
             keys = {name: projects.open_keys(conn, master, name, now) for name in config.projects}
@@ -90,7 +91,7 @@ class Service:
             Outbox(config.data_directory / "outbox"),
             keys,
             f"{os.getpid()}-{secrets.token_hex(4)}",
-            receivers=receivers or Receivers(),
+            receivers=self.receivers,
         )
         self._membership = Membership(self._shared, self._take_over) if store.shared else None
         if self._membership is not None:
@@ -444,7 +445,7 @@ class Service:
 
     def render_metrics(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
-        return render(self.store, self.health())
+        return render(self.store, self.health(), self.config.projects)
 
     # For the workers
 

@@ -24,12 +24,12 @@ from orthanc_deid.core.errors import DeidError
 from orthanc_deid.orthanc import changes
 from orthanc_deid.orthanc.changes import Stored
 from orthanc_deid.orthanc.client import OrthancError
+from orthanc_deid.pipeline.messages import source_digest
 from orthanc_deid.pipeline.routing import REFERRING
 from orthanc_deid.pipeline.shared import Shared
 from orthanc_deid.pipeline.spoolfolder import Entry, Spool
 from orthanc_deid.pipeline.spoolrouter import SpoolRouter
 from orthanc_deid.pipeline.tasks import SERIES
-from orthanc_deid.pipeline.worker import source_digest
 from orthanc_deid.store import expected, ledger, spooled, studies
 from orthanc_deid.store.ledger import NewSource
 
@@ -76,6 +76,7 @@ class SpoolIntake:
         self._wake = threading.Event()
         self._unmatched: dict[str, Unmatched] = {}
         self._lock = threading.Lock()  # over the list of the unmatched, which routes read
+        self._leaving: list[str] = []  # files that no row needs, and that are not deleted yet
         self._sweep_at = self._orphans_at = self._count_at = 0.0
         self._files: dict[str, int] = {}
         self._bytes = 0
@@ -89,7 +90,11 @@ class SpoolIntake:
         self._thread.start()
 
     def look_anew(self) -> None:
-        """Look at everything again: rules may have changed, and a restored database may have forgotten rows."""
+        """Look at everything again: rules may have changed, and a restored database may have forgotten rows.
+
+        What was to be deleted when the service ended is known by its content, and goes then.
+        """
+        self._leaving = []
         with self._lock:
             self._unmatched.clear()
         with self._shared.store.read() as conn:
@@ -171,6 +176,7 @@ class SpoolIntake:
         wanted: dict[str, list[tuple[NewSource, Entry]]] = {}
         taken: set[str] = set()
         joined: set[str] = set()
+        self._router.begin()
         for entry in self._not_own(entries):
             projects, joins = self._router.route(entry)
             if joins:
@@ -182,8 +188,9 @@ class SpoolIntake:
                 what = Unmatched("unmatched", self._shared.clock(), entry.size, entry.study_uid, entry.modality)
                 self._set_aside(entry.name, what)
         self._add(wanted)
-        self._move_on(taken)
         self._come_back(joined)
+        self._router.settle()
+        self._move_on(taken)
 
     def _add(self, wanted: dict[str, list[tuple[NewSource, Entry]]]) -> None:
         tasks: set[tuple[str, str]] = set()
@@ -263,10 +270,17 @@ class SpoolIntake:
                 for name, what in self._unmatched.items()
                 if what.study in study_uids and what.modality in REFERRING
             ]
-            for name in names:
-                del self._unmatched[name]
         for name in names:
-            self._spool.move(name, gateway.UNMATCHED, gateway.NEW)
+            with self._lock:
+                what = self._unmatched.pop(name, None)
+            if what is None:  # discarded meanwhile
+                continue
+            try:
+                self._spool.move(name, gateway.UNMATCHED, gateway.NEW)
+            except OSError:
+                with self._lock:
+                    self._unmatched[name] = what
+                raise
         if names:
             self._wake.set()
 
@@ -336,14 +350,19 @@ class SpoolIntake:
 
     def _sweep(self) -> None:
         while not self._shared.stopping.is_set():
-            with self._shared.store.read() as conn:
-                names = spooled.done(conn, BATCH)
-            if not names:
-                break
-            for name in names:
+            if not self._leaving:
+                with self._shared.store.read() as conn:
+                    names = spooled.done(conn, BATCH)
+                if not names:
+                    break
+                # Before the files go: nobody is told any more that an output could be made again from them.
+                with self._shared.store.begin() as conn:
+                    self._leaving = spooled.let_go(conn, names)
+            for name in self._leaving:
                 self._spool.drop(name)
             with self._shared.store.begin() as conn:
-                spooled.forget(conn, names)
+                spooled.forget(conn, self._leaving)
+            self._leaving = []
         if self._settings.unmatched == "discard":
             old = self._shared.clock() - REFERRING_SECONDS
             with self._lock:

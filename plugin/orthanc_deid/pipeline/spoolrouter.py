@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from orthanc_deid.config import Condition, Project
-from orthanc_deid.pipeline.routing import REFERRING
+from orthanc_deid.pipeline.routing import REFERRING, REMEMBERED
 from orthanc_deid.pipeline.spoolfolder import Entry
-
-REMEMBERED = 5000
-"""Series and studies whose decisions are kept in memory; they can always be made again."""
 
 
 class SpoolRouter:
@@ -25,6 +22,18 @@ class SpoolRouter:
         self._known_study = known_study
         self._own: dict[tuple[str, str, str, str], bool] = {}
         self._studies: set[tuple[str, str]] = set()
+        self._joining: set[tuple[str, str]] = set()
+
+    def begin(self) -> None:
+        """Files are routed that are written to the ledger together; what was not settled is told again."""
+        self._joining.clear()
+
+    def settle(self) -> None:
+        """They are in the ledger, and what refers to them and came before has been fetched back."""
+        if len(self._studies) >= REMEMBERED:
+            self._studies.clear()
+        self._studies |= self._joining
+        self._joining.clear()
 
     def route(self, entry: Entry) -> tuple[tuple[str, ...], bool]:
         """Return the projects of a file, and whether its study has just become one's by its rules."""
@@ -35,15 +44,13 @@ class SpoolRouter:
             if self._matches(project, entry):
                 projects.append(project.name)
                 joins = joins or study not in self._studies
-                self._remember(study)
-            elif entry.modality in REFERRING and (study in self._studies or self._known_study(*study)):
+                self._joining.add(study)
+            elif entry.modality in REFERRING and self._is_the_projects(study):
                 projects.append(project.name)
         return tuple(projects), joins
 
-    def _remember(self, study: tuple[str, str]) -> None:
-        if len(self._studies) >= REMEMBERED:
-            self._studies.clear()
-        self._studies.add(study)
+    def _is_the_projects(self, study: tuple[str, str]) -> bool:
+        return study in self._studies or study in self._joining or self._known_study(*study)
 
     def _matches(self, project: Project, entry: Entry) -> bool:
         key = (project.name, entry.series, entry.remote_aet, entry.called_aet)

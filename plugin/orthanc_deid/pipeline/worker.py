@@ -16,9 +16,7 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +30,7 @@ from orthanc_deid.core.source import Facts, Source
 from orthanc_deid.core.uids import map_uid
 from orthanc_deid.core.values import Known
 from orthanc_deid.identity.envelope import EnvelopeError, encryptor, recipients
-from orthanc_deid.identity.keys import ProjectKeys
-from orthanc_deid.identity.subjects import BIRTH_DATE, SEX, Identity, SubjectSeen, make_subject
+from orthanc_deid.identity.subjects import BIRTH_DATE, SEX, Identity, make_subject
 from orthanc_deid.identity.vault import Ref, Vault
 from orthanc_deid.orthanc.client import (
     AILING,
@@ -46,6 +43,18 @@ from orthanc_deid.orthanc.client import (
     md5_hex,
 )
 from orthanc_deid.orthanc.push import orthanc_ids
+from orthanc_deid.pipeline.messages import (
+    AskKnown,
+    Chunk,
+    Done,
+    End,
+    GiveWay,
+    Item,
+    Made,
+    ProjectSetup,
+    Setup,
+    source_digest,
+)
 from orthanc_deid.pipeline.outbox import Outbox
 from orthanc_deid.pipeline.spoolfolder import find, titles
 from orthanc_deid.tuning import settle, stand_back
@@ -57,149 +66,6 @@ STUDY_UID = 0x0020000D
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 SUBJECTS_REMEMBERED = 64
 """Subjects whose known values a worker keeps."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectSetup:
-    """What a worker needs of a project."""
-
-    name: str
-    profile: Path
-    keys: ProjectKeys
-    domains: dict[str, str]
-    encrypt_to: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What a worker is started with. It carries secrets: it goes through a pipe, never into argv or the environment."""
-
-    orthanc_url: str
-    authorization: str | None
-    ca: str | None
-    outbox: Path
-    projects: dict[str, ProjectSetup]
-    spool: Path | None = None
-    """Where originals are in gateway mode."""
-    niceness: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One instance to do: its ledger row, its Orthanc id, the digest of the content that the ledger means, and the name
-    of its file where it is in the spool."""
-
-    row: int
-    instance: str
-    digest: str
-    spool: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Instances of one project; `dry`: tell what would come out and keep nothing."""
-
-    project: str
-    items: tuple[Item, ...]
-    dry: bool = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Go through the pipe as plain tuples (as Done does)."""
-        return _chunk, (
-            self.project,
-            [(item.row, item.instance, item.digest, item.spool) for item in self.items],
-            self.dry,
-        )
-
-
-def _chunk(project: str, items: list[tuple[int, str, str, str | None]], dry: bool) -> Chunk:
-    return Chunk(project, tuple(Item(*item) for item in items), dry)
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A verified output in the outbox; every identifier in it is derived."""
-
-    patient: str
-    study: str
-    series: str
-    sop: str
-    orthanc_id: str
-    orthanc_series: str
-    orthanc_study: str
-    digest: str
-    size: int
-    plan_digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What became of one item. `state`: ready, quarantined, rejected, source-lost, `changed` (the content is not the
-    one that was asked for), `wait` (Orthanc or the disk cannot now; reason `orthanc` or `disk`) or `unreadable`
-    (Orthanc can, but not this file; `findings` as in Unreadable).
-
-    `revision`, `known` and `knew` as in store.rows.Outcome.
-    """
-
-    row: int
-    state: str
-    reason: str | None = None
-    tag: int | None = None
-    findings: dict[str, Any] | None = None
-    made: Made | None = None
-    subject: SubjectSeen | None = None
-    revision: int = 0
-    known: tuple[Ref, ...] = ()
-    knew: tuple[str, ...] = ()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Go through the pipe as plain tuples: pickle looks up the fields of each dataclass by itself, each time."""
-        made = None if self.made is None else _of_made(self.made)
-        subject = None if self.subject is None else _of_subject(self.subject)
-        known = tuple((ref.index, ref.sealed) for ref in self.known)
-        what = (self.row, self.state, self.reason, self.tag, self.findings, made, subject)
-        return _done, (*what, self.revision, known, self.knew)
-
-
-_of_made = attrgetter(*(field.name for field in dataclasses.fields(Made)))
-_of_subject = attrgetter(*(field.name for field in dataclasses.fields(SubjectSeen)))
-
-
-def _done(row: int, state: str, reason: Any, tag: Any, findings: Any, made: Any, subject: Any, *rest: Any) -> Done:
-    revision, known, knew = rest
-    return Done(
-        row,
-        state,
-        reason,
-        tag,
-        findings,
-        made and Made(*made),
-        subject and SubjectSeen(*subject),
-        revision,
-        tuple(Ref(*ref) for ref in known),
-        knew,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """A chunk is done; with the most memory that the process has ever held, in bytes."""
-
-    memory: int
-
-
-@dataclass(frozen=True, slots=True)
-class GiveWay:
-    """The service asks a worker to end its chunk after the item in hand: something more urgent waits."""
-
-
-@dataclass(frozen=True, slots=True)
-class AskKnown:
-    """A worker asks for the revision of a subject, and for the sealed values that came after the one it has."""
-
-    project: str
-    subject: str
-    revision: int
 
 
 class Knowledge:
@@ -234,12 +100,6 @@ class Knowledge:
     def beyond(self) -> tuple[str, ...]:
         """Indexes of what is known beyond what the database told."""
         return tuple(ref.index for ref in self._refs.values())
-
-
-def source_digest(keys: ProjectKeys, name: str) -> str:
-    """Return the ledger's name for a content (its MD5, or what OrthancClient.content_name says): keyed, so that who
-    has a file cannot find its pseudonym by it."""
-    return Vault(keys).index("instance", "md5 " + name)
 
 
 class Unreadable(Exception):
@@ -364,17 +224,18 @@ class Worker:
 
     def _is_meant(self, setup: ProjectSetup, item: Item, fetched: Fetched) -> bool:
         """Whether what was fetched is the content that the ledger means. Raises Unreadable where it was, and is no
-        longer what Orthanc once stored: before 1.13 Orthanc hands out a damaged file like any other."""
+        longer what was once stored: before 1.13 Orthanc hands out a damaged file like any other, and a file of the
+        spool is never written to again."""
         if source_digest(setup.keys, fetched.md5) == item.digest:
             return True
         if item.spool is not None:
-            return False
-        noted = self._client.noted_md5(item.instance)
-        if noted is None:  # then it names content otherwise
-            return source_digest(setup.keys, self._client.content_name(item.instance)) == item.digest
-        if source_digest(setup.keys, noted) == item.digest:
             raise Unreadable(found=True)
-        return False
+        name = self._client.content_name(item.instance)
+        if source_digest(setup.keys, name) != item.digest:
+            return False
+        if len(name) == len(fetched.md5):  # an MD5, and not that of these bytes; other names are longer
+            raise Unreadable(found=True)
+        return True
 
     def _deidentify(self, setup: ProjectSetup, item: Item, fetched: Fetched, dry: bool) -> Done:
         if fetched.data is not None:

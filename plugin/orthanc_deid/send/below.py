@@ -1,6 +1,7 @@
 """Files below a folder, reached one name at a time: no symbolic link leads out of it.
 
-A file gets its name only when it is whole and on the disk (fsync, then rename), and the folder is told too.
+A file gets its name only when it is whole and on the disk (fsync, then rename), and the folder is told too. Files and
+folders all bear the same time, since the true one would tell the day of a study whose dates were moved.
 """
 
 from __future__ import annotations
@@ -14,13 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from orthanc_deid import logs
 from orthanc_deid.send.names import Place
+
+log = logs.get(__name__)
 
 CHUNK = 1 << 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PART = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 LOCK = ".orthanc-deid.lock"
+WHEN = 315_619_200
+"""The time of all files and folders: 2 January 1980, 0 h UTC. ZIP and FAT hold none before 1980 in local time, which
+this is in every zone."""
 
 
 class Astray(Exception):
@@ -49,6 +56,7 @@ class Below:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._told = False
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[int]:
@@ -61,6 +69,7 @@ class Below:
         """Open the root and keep everybody else from changing the same lists. Raises OSError."""
         with self.opened() as root, _named(_open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, root)) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            self._level(lock)
             yield root
 
     @contextlib.contextmanager
@@ -69,16 +78,38 @@ class Below:
         here = os.dup(root)
         try:
             for name in names:
-                if make:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(name, 0o750, dir_fd=here)
-                        os.fsync(here)
+                made = make and self._make(here, name)
                 deeper = _open(name, _FOLDER, here)
                 os.close(here)
                 here = deeper
+                if made:
+                    self._level(here)
             yield here
         finally:
             os.close(here)
+
+    def _make(self, folder: int, name: str) -> bool:
+        """Make a folder; returns whether there was none."""
+        try:
+            os.mkdir(name, 0o750, dir_fd=folder)
+        except FileExistsError:
+            return False
+        self._level(folder)
+        os.fsync(folder)
+        return True
+
+    def _level(self, descriptor: int) -> None:
+        """Give an open file or folder the time that all have.
+
+        Only its owner may: a folder that somebody else made keeps its own, and so may what lies on a file system that
+        gives all files to one user.
+        """
+        try:
+            os.utime(descriptor, (WHEN, WHEN))
+        except OSError:
+            if not self._told:
+                self._told = True
+                log.warning("some files or folders keep the time at which they were written", reason="time")
 
     def digest(self, folder: int, name: str) -> str | None:
         """Return the SHA-256 of a file, None where there is none. Raises OSError, Astray."""
@@ -102,12 +133,14 @@ class Below:
                     view = memoryview(data)
                     while view:
                         view = view[file.write(view) :]
+                self._level(file.fileno())
                 os.fsync(file.fileno())
                 os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(part, dir_fd=folder)
                 raise
+        self._level(folder)
         os.fsync(folder)
         return hasher.hexdigest()
 
@@ -124,6 +157,7 @@ class Below:
         """Remove a file, and the folders that are empty then. Raises OSError, Astray."""
         with self.folder(root, place[:-1], make=False) as folder, contextlib.suppress(FileNotFoundError):
             os.unlink(place[-1], dir_fd=folder)
+            self._level(folder)
             os.fsync(folder)
         for depth in range(len(place) - 1, 0, -1):
             with self.folder(root, place[: depth - 1], make=False) as parent:
@@ -133,3 +167,4 @@ class Below:
                     if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                         return
                     raise
+                self._level(parent)

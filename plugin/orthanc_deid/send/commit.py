@@ -9,6 +9,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pynetdicom import AE, evt
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
@@ -38,13 +39,18 @@ def ask(
 
     With `hold` the association is kept for so long, or until the answer has come.
     """
-    answered = threading.Event()
+    taken, answered = threading.Event(), threading.Event()
 
     def on_report(event: evt.Event) -> tuple[int, None]:
         status = _reported(event, report)
         if status == SUCCESS:
-            answered.set()
+            taken.set()
         return status, None
+
+    def on_sent(event: evt.Event) -> None:
+        # A release may overtake a status that is not sent yet: the receiver would take its answer for lost.
+        if taken.is_set() and isinstance(event.pdu, P_DATA_TF):
+            answered.set()
 
     request = Dataset()
     request.TransactionUID = transaction
@@ -52,7 +58,7 @@ def ask(
     association = associate(
         link,
         [build_context(StorageCommitmentPushModel)],
-        evt_handlers=[(evt.EVT_N_EVENT_REPORT, on_report)],
+        evt_handlers=[(evt.EVT_N_EVENT_REPORT, on_report), (evt.EVT_PDU_SENT, on_sent)],
     )
     if not association.is_established:
         return False

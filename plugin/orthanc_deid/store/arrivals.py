@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,7 +28,7 @@ from orthanc_deid.store.rows import (
     NewSource,
 )
 from orthanc_deid.store.schema import deliveries, ledger, studies
-from orthanc_deid.store.sql import CHUNK, EACH, change, chunks, insert_ignore, rows_of, update_in
+from orthanc_deid.store.sql import CHUNK, EACH, change, insert_ignore, rows_of, update_in
 
 SOURCE_CHANGED = "source-changed"
 _versions = sa.select(
@@ -81,13 +81,29 @@ def add_many(
     again. With `again` (a job asked for it) so is what was quarantined, rejected or cancelled, except for changed
     content. Rows of a job (`job_id`) are linked to it; without `push` they will not go to any peer. What is here
     and not done yet gets the better of the two priorities.
+
+    The order given is that of arrival: of two contents of an instance, the later one comes upon the row of the earlier.
     """
     added: list[Added] = []
-    for chunk in chunks(sources, CHUNK):
+    for chunk in _one_content_each(sources):
         added.extend(_add(conn, project, chunk, now, job_id, push, again, priority))
     if job_id is not None:
         job_items.link(conn, job_id, [row.id for row in added])
     return added
+
+
+def _one_content_each(sources: Sequence[NewSource]) -> Iterator[list[NewSource]]:
+    """Cut into lists of at most CHUNK in which no instance has two contents."""
+    part: list[NewSource] = []
+    contents: dict[str, str] = {}
+    for source in sources:
+        if len(part) == CHUNK or contents.get(source.instance.index, source.digest) != source.digest:
+            yield part
+            part, contents = [], {}
+        part.append(source)
+        contents[source.instance.index] = source.digest
+    if part:
+        yield part
 
 
 def _add(

@@ -53,8 +53,14 @@ def due(conn: Connection, job_id: str, now: float, limit: int) -> list[Line]:
 
 
 def update(conn: Connection, job_id: str, line: int, **fields: Any) -> None:
-    """Change how far a line is."""
-    conn.execute(sa.update(job_lines).where(job_lines.c.job_id == job_id, job_lines.c.line == line).values(**fields))
+    """Change how far a line is; one that was forgotten stays as it is."""
+    known = sa.and_(job_lines.c.job_id == job_id, job_lines.c.line == line, job_lines.c.sealed != b"")
+    conn.execute(sa.update(job_lines).where(known).values(**fields))
+
+
+def forget(conn: Connection, job_id: str) -> None:
+    """Forget what was asked for and found; states and counts of the lines stay."""
+    conn.execute(sa.update(job_lines).where(job_lines.c.job_id == job_id).values(sealed=b"", progress=None))
 
 
 def counts(conn: Connection, job_id: str) -> dict[str, int]:

@@ -35,6 +35,10 @@ _ADVISORY_LOCK = 0x6465_6964  # "deid": one number for all services of one Postg
 _WRITERS = _ADVISORY_LOCK + 1
 _ALONE = sa.text("SELECT pg_advisory_xact_lock(:n)")
 _TOGETHER = sa.text("SELECT pg_advisory_xact_lock_shared(:n)")
+_PLANNED = sa.text("SET LOCAL plan_cache_mode = force_custom_plan")
+"""For what is asked now and then. A plan for any values, which PostgreSQL makes once a statement has run ten times, may
+take a state that few rows are in for a frequent one, and read all of a large ledger. What runs for every few instances
+is known to be planned well either way (benchmarks/ledger.py), and planning each row of it would cost a quarter more."""
 
 
 class DatabaseGone(sa.exc.SQLAlchemyError):
@@ -119,6 +123,8 @@ class Store:
             if not self._sqlite:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
+                if not self._sqlite:
+                    connection.execute(_PLANNED)
                 yield connection
 
     def size(self) -> int:

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from orthanc_deid.store import counting, job_items
 from orthanc_deid.store.knowledge import CURRENT
-from orthanc_deid.store.ledger import deliver, settle
+from orthanc_deid.store.ledger import deliver, landed, settle
 from orthanc_deid.store.rows import (
     ANY_PRIORITY,
     CONFIRMED,
@@ -30,6 +30,7 @@ from orthanc_deid.store.rows import (
     READY,
     REFUSED,
     RELEASED,
+    REPLACE,
     SENDING,
     STORED,
     Due,
@@ -42,7 +43,7 @@ from orthanc_deid.store.sql import EACH, change, insert_for, insert_ignore, rows
 __all__ = [
     "LOCAL", "Due", "Sent", "ToSend",
     "add", "begun", "claim", "claimed", "counts", "due", "finish_many", "forget", "give_back", "next_due",
-    "note_variant", "peer", "postpone", "requeue_orphans", "resend", "was_sent",
+    "note_variant", "peer", "postpone", "requeue_orphans", "resend", "was_sent", "within",
 ]  # fmt: skip
 
 # A peer gets what is released; the copy in this Orthanc may be made as soon as it is verified.
@@ -54,12 +55,12 @@ def peer(name: str) -> str:
     return f"peer:{name}"
 
 
-def _within(outbox: Any) -> sa.ColumnElement[bool]:
+def within(outbox: Any) -> sa.ColumnElement[bool]:
     """Condition on a row of the ledger: its output is in this outbox, or nobody knows where."""
     return sa.or_(outbox.is_(None), ledger.c.outbox.is_(None), ledger.c.outbox == outbox)
 
 
-_in_reach = _within(sa.bindparam("here", type_=sa.String))
+_in_reach = within(sa.bindparam("here", type_=sa.String))
 
 
 def _subjects(due: sa.Select[Any]) -> sa.Select[Any]:
@@ -113,9 +114,15 @@ _begin = (
         updated=sa.bindparam("now"),
     )
 )
+_their_rows = (
+    sa.select(ledger.c.id)
+    .where(ledger.c.id.in_(sa.select(deliveries.c.ledger_id).where(deliveries.c.id.in_(EACH))))
+    .order_by(ledger.c.id)
+    .with_for_update()
+)
 _sending = (
     sa.select(deliveries.c.id, deliveries.c.ledger_id, deliveries.c.project, deliveries.c.destination)
-    .add_columns(deliveries.c.sent_digest, ledger.c.out_sop)
+    .add_columns(deliveries.c.sent_digest, deliveries.c.recall, ledger.c.out_sop, ledger.c.out_digest)
     .join(ledger, ledger.c.id == deliveries.c.ledger_id)
     .where(deliveries.c.id.in_(EACH), deliveries.c.state.in_([SENDING, STORED]))
     .order_by(deliveries.c.id)
@@ -251,7 +258,9 @@ def finish_many(conn: Connection, results: Sequence[Sent], now: float, *, owner:
     What somebody else has claimed by now is left as it is.
     """
     query, by = (_sending, {}) if owner is None else (_sending_by, {"by": owner})
-    rows = {row.id: row for row in rows_of(conn, query, sorted(result.id for result in results), **by)}
+    ids = sorted(result.id for result in results)
+    _hold_rows(conn, ids)
+    rows = {row.id: row for row in rows_of(conn, query, ids, **by)}
     groups: dict[tuple[str, str | None, float], list[int]] = defaultdict(list)
     confirmed, stayed, kept_other = [], [], []
     for result in results:
@@ -275,7 +284,15 @@ def finish_many(conn: Connection, results: Sequence[Sent], now: float, *, owner:
     # In a conflict the destination has kept what it had: offered again, the bytes are no better known there.
     _take_back(conn, kept_other)
     _not_sent(conn, stayed)
+    # The row may have been made anew meanwhile: what has just landed then speaks of other bytes than it has now.
+    landed(conn, [row.id for row in rows.values() if row.recall or row.sent_digest != row.out_digest], now)
     return settle(conn, sorted({row.ledger_id for row in rows.values()}), now)
+
+
+def _hold_rows(conn: Connection, ids: Sequence[int]) -> None:
+    """Lock the rows of deliveries before these: who lets a row go meanwhile sees what they came to, or they see it."""
+    if conn.dialect.name != "sqlite":
+        rows_of(conn, _their_rows, ids)
 
 
 def _keys(rows: Sequence[Any]) -> list[dict[str, str]]:
@@ -319,7 +336,12 @@ def _not_sent(conn: Connection, rows: Sequence[Any]) -> None:
         sent.c.digest == deliveries.c.sent_digest,
         sent.c.out_sop == its_sop.scalar_subquery(),
     )
-    untouched = sa.update(deliveries).where(~held).values(sent_digest=None)
+    # Nor is there anything to be replaced, then.
+    kept = {
+        c.name: sa.case((deliveries.c.recall == REPLACE, sa.null()), else_=c)
+        for c in (deliveries.c.recall, deliveries.c.there)
+    }
+    untouched = sa.update(deliveries).where(~held).values(sent_digest=None, **kept)
     update_in(conn, untouched, deliveries.c.id, [row.id for row in rows])
 
 
@@ -334,12 +356,21 @@ def _take_back(conn: Connection, rows: Sequence[Any]) -> None:
 # sending → pending
 def requeue_orphans(conn: Connection, now: float, *, owner: str | None = None, destination: str | None = None) -> int:
     """Put deliveries back whose sender is gone. The attempt stays written down: the bytes may have arrived."""
-    statement = sa.update(deliveries).where(among(deliveries.c.state, SENDING))
+    query = sa.select(deliveries.c.id).where(among(deliveries.c.state, SENDING))
+    if owner is not None:
+        query = query.where(deliveries.c.owner == owner)
+    if destination is not None:
+        query = query.where(deliveries.c.destination == destination)
+    return _put_back(conn, sorted(row.id for row in conn.execute(query)), now, owner)
+
+
+def _put_back(conn: Connection, ids: Sequence[int], now: float, owner: str | None) -> int:
+    statement = sa.update(deliveries).where(deliveries.c.state == SENDING)
     if owner is not None:
         statement = statement.where(deliveries.c.owner == owner)
-    if destination is not None:
-        statement = statement.where(deliveries.c.destination == destination)
-    return conn.execute(statement.values(state=PENDING, owner=None, next_try=now, updated=now)).rowcount
+    back = update_in(conn, statement.values(state=PENDING, owner=None, next_try=now, updated=now), deliveries.c.id, ids)
+    landed(conn, ids, now)
+    return back
 
 
 def claimed(conn: Connection, owner: str, before: float) -> list[int]:
@@ -351,8 +382,7 @@ def claimed(conn: Connection, owner: str, before: float) -> list[int]:
 # sending → pending
 def give_back(conn: Connection, ids: Iterable[int], now: float, *, owner: str) -> int:
     """Put deliveries back that an owner still has. The attempt stays written down: the bytes may have arrived."""
-    statement = sa.update(deliveries).where(deliveries.c.state == SENDING, deliveries.c.owner == owner)
-    return update_in(conn, statement.values(state=PENDING, owner=None, next_try=now, updated=now), deliveries.c.id, ids)
+    return _put_back(conn, sorted(ids), now, owner)
 
 
 # refused | conflict → pending
@@ -405,19 +435,22 @@ def due(conn: Connection, now: float, resting: Iterable[str] = (), outbox: str |
         sa.select(*columns, sa.func.count(), sa.func.min(deliveries.c.priority))
         .join(ledger, ledger.c.id == deliveries.c.ledger_id)
         .where(among(deliveries.c.state, PENDING), deliveries.c.next_try <= now, _open)
-        .where(deliveries.c.destination.not_in(list(resting)), _within(sa.literal(outbox, sa.String)))
+        .where(deliveries.c.destination.not_in(list(resting)), within(sa.literal(outbox, sa.String)))
         .group_by(*columns)
         .order_by(sa.func.min(deliveries.c.priority), sa.func.min(deliveries.c.id))
     )
     return [Due(*row) for row in conn.execute(query)]
 
 
-def next_due(conn: Connection, now: float) -> float | None:
-    """Return when the next waiting delivery can be tried (`now` where one can already), None where none waits."""
+def next_due(conn: Connection, now: float, outbox: str | None = None) -> float | None:
+    """Return when the next waiting delivery can be tried (`now` where one can already), None where none waits.
+
+    What waits for its row to be made again cannot be tried; with `outbox`, nor can what lies in another one.
+    """
     query = (
         sa.select(deliveries.c.next_try)
         .join(ledger, ledger.c.id == deliveries.c.ledger_id)
-        .where(among(deliveries.c.state, PENDING), _open)
+        .where(among(deliveries.c.state, PENDING), _open, within(sa.literal(outbox, sa.String)))
         .order_by(deliveries.c.next_try)
         .limit(1)
     )

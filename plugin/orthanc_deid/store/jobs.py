@@ -20,10 +20,12 @@ from orthanc_deid.store.studies import HELD
 
 __all__ = [
     "JobRow",
-    "add_parts", "add_studies", "cancel", "create", "forget_studies", "get", "page", "part", "pause", "resume",
-    "running", "studies", "untidied", "update", "waiting",
+    "add_parts", "add_studies", "cancel", "create", "forget_request", "forget_studies", "get", "page", "part", "pause",
+    "resume", "running", "studies", "untidied", "update", "waiting",
 ]  # fmt: skip
 
+_OF_REQUEST = ("Request", "Cursor")
+"""What of a job's content is sealed, since it names resources, and serves no end but to go on with the job."""
 _CHANGEABLE = {"state", "total", "completed", "error", "content", "tidied"}
 _in_hand = sa.select(job_items.c.ledger_id).where(
     job_items.c.job_id == sa.bindparam("of_job"), job_items.c.outcome.is_(None)
@@ -69,8 +71,10 @@ def running(conn: Connection) -> list[JobRow]:
 
 
 def untidied(conn: Connection) -> list[JobRow]:
-    """Return the jobs that have ended and whose links to the ledger were not looked through since."""
-    query = sa.select(jobs).where(jobs.c.state.in_(["Success", "Failure"]), ~jobs.c.tidied)
+    """Return the jobs that have ended and whose links to the ledger were not looked through since, or that succeeded
+    and still know what they were asked for."""
+    knows = sa.and_(jobs.c.state == "Success", jobs.c.content.contains(f'"{_OF_REQUEST[0]}":'))
+    query = sa.select(jobs).where(jobs.c.state.in_(["Success", "Failure"]), ~jobs.c.tidied | knows)
     return [_job(row) for row in conn.execute(query.order_by(jobs.c.created, jobs.c.id))]
 
 
@@ -98,6 +102,14 @@ def part(conn: Connection, job_id: str, number: int) -> bytes | None:
     """Return one part of a job's list of resources."""
     query = sa.select(job_parts.c.sealed).where(job_parts.c.job_id == job_id, job_parts.c.number == number)
     return conn.execute(query).scalar_one_or_none()
+
+
+def forget_request(conn: Connection, job_id: str) -> None:
+    """Forget the resources or the query that a job is over, and how far it was; its counts stay."""
+    conn.execute(sa.delete(job_parts).where(job_parts.c.job_id == job_id))
+    job = get(conn, job_id, lock=True)
+    if job is not None:
+        update(conn, job_id, content={name: one for name, one in job.content.items() if name not in _OF_REQUEST})
 
 
 # What a person decides

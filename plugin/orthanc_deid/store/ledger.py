@@ -11,7 +11,7 @@ One row per (project, source instance, source digest):
 
     recalled     what was sent of it is taken back, and it does not go again by itself (recalls.py)
     superseded   new content under the same source id took its place before anything had left
-    source-lost  Orthanc has the source no more, and no outcome had been reached
+    source-lost  Orthanc has the source no more, or other content in its place, and no outcome had been reached
     excluded     a person decided that it stays out
     cancelled    the job that brought it in was cancelled first
 
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -67,6 +67,7 @@ from orthanc_deid.store.rows import (
     REPLACE,
     SENDING,
     SOURCE_LOST,
+    SPOOL,
     STATES,
     TERMINAL,
     TODO,
@@ -93,9 +94,9 @@ __all__ = [
     "Added", "Backlog", "Finished", "KnownSource", "LedgerRow", "NewSource", "Outcome", "Output", "QuarantineRow",
     "Unfinished", "Work",
     "add_many", "backlog", "claim", "claimed", "confirmed_since", "counts", "exclude", "find", "finish_many",
-    "get", "give_back", "known_sources", "knows_output", "live_outputs", "mark_lost", "oldest_unfinished", "quarantine",
-    "quarantine_count", "reasons", "release_rows", "remake", "renew", "requeue", "requeue_orphans", "retry", "settle",
-    "unfinished",
+    "get", "give_back", "known_sources", "knows_output", "landed", "live_outputs", "mark_changed", "mark_lost",
+    "oldest_unfinished", "quarantine", "quarantine_count", "reasons", "release_rows", "remake", "renew", "requeue",
+    "requeue_orphans", "retry", "settle", "unfinished",
 ]  # fmt: skip
 
 
@@ -163,36 +164,57 @@ _let_go = (
 _on_their_way = sa.select(ledger.c.id, ledger.c.project, ledger.c.out_study, ledger.c.priority).where(
     _its, ledger.c.state.in_([READY, RELEASED])
 )
-_other_bytes = (
-    sa.update(deliveries)
-    .where(
-        deliveries.c.ledger_id.in_(EACH),
-        deliveries.c.destination.in_(sa.bindparam("to", expanding=True)),
-        sa.or_(
-            deliveries.c.state.not_in([PENDING, SENDING, RECALLING, TODO]),
-            sa.and_(deliveries.c.state == PENDING, deliveries.c.recall == REPLACE),
-        ),
-        deliveries.c.sent_digest
-        != sa.select(ledger.c.out_digest).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery(),
+_its_bytes = sa.select(ledger.c.out_digest).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery()
+
+
+def _other_bytes(which: sa.ColumnElement[bool]) -> sa.Update:
+    """Let deliveries that carried other bytes than the row's begin again; what may be there goes first, if that is
+    meant."""
+    return (
+        sa.update(deliveries)
+        .where(
+            which,
+            sa.or_(deliveries.c.recall.is_(None), deliveries.c.recall == REPLACE),
+            sa.or_(
+                deliveries.c.state.not_in([PENDING, SENDING, RECALLING, TODO]),
+                sa.and_(deliveries.c.state == PENDING, deliveries.c.recall == REPLACE),
+            ),
+            sa.or_(
+                deliveries.c.sent_digest != _its_bytes,
+                # Refused before a byte had left: of which bytes that was is not written down.
+                sa.and_(deliveries.c.state == REFUSED, deliveries.c.sent_digest.is_(None)),
+            ),
+        )
+        .values(
+            state=sa.case((deliveries.c.recall == REPLACE, RECALLING), else_=PENDING),
+            next_try=sa.bindparam("now"),
+            updated=sa.bindparam("now"),
+            reason=None,
+        )
     )
-    .values(
-        state=sa.case((deliveries.c.recall == REPLACE, RECALLING), else_=PENDING),
-        next_try=sa.bindparam("now"),
-        updated=sa.bindparam("now"),
-        reason=None,
+
+
+def _as_it_was(which: sa.ColumnElement[bool]) -> sa.Update:
+    """Leave deliveries that carried the row's very bytes where they are."""
+    return (
+        sa.update(deliveries)
+        .where(
+            which,
+            deliveries.c.recall == REPLACE,
+            deliveries.c.state.not_in([SENDING, RECALLING, TODO]),
+            deliveries.c.sent_digest == _its_bytes,
+        )
+        .values(recall=None, there=None)
     )
-)
-_as_it_was = (
-    sa.update(deliveries)
-    .where(
-        deliveries.c.ledger_id.in_(EACH),
-        deliveries.c.recall == REPLACE,
-        deliveries.c.state.not_in([SENDING, RECALLING, TODO]),
-        deliveries.c.sent_digest
-        == sa.select(ledger.c.out_digest).where(ledger.c.id == deliveries.c.ledger_id).scalar_subquery(),
-    )
-    .values(recall=None, there=None)
-)
+
+
+_theirs = deliveries.c.ledger_id.in_(EACH)
+_begin_again = _other_bytes(sa.and_(_theirs, deliveries.c.destination.in_(sa.bindparam("to", expanding=True))))
+_leave = _as_it_was(_theirs)
+_has_output = sa.exists().where(ledger.c.id == deliveries.c.ledger_id, ledger.c.state.in_([READY, RELEASED]))
+_landed = sa.and_(deliveries.c.id.in_(EACH), _has_output)
+_landed_begin_again = _other_bytes(_landed)
+_landed_leave = _as_it_was(_landed)
 # Locked: of two services that end the last two deliveries of a row, the second sees what the first has written.
 _released = sa.select(ledger.c.id).where(_its, ledger.c.state == RELEASED).order_by(ledger.c.id).with_for_update()
 _fates = sa.select(deliveries.c.ledger_id, deliveries.c.state, deliveries.c.reason).where(
@@ -355,6 +377,8 @@ def release_rows(conn: Connection, ids: Iterable[int], destinations: Sequence[st
         rows = conn.execute(_let_go, {"each": chunk, "now": now}).fetchall()
         job_items.unfold(conn, [row.id for row in rows])
         deliver(conn, [row.id for row in rows if row.push], destinations, now)
+        # What is not to be pushed may have been sent all the same, because a person asked.
+        _look_again(conn, [row.id for row in rows if not row.push], destinations, now)
         released.extend(sorted(row.id for row in rows))
     settle(conn, released, now)
     return released
@@ -377,9 +401,22 @@ def deliver(conn: Connection, ids: Sequence[int], destinations: Sequence[str], n
         ]
         insert_ignore(conn, deliveries, [{**row, "state": PENDING, "next_try": now, "updated": now} for row in rows])
         made += len(rows)
-    change(conn, _other_bytes, ids, to=list(destinations), now=now)
-    change(conn, _as_it_was, ids)
+    _look_again(conn, ids, destinations, now)
     return made
+
+
+def _look_again(conn: Connection, ids: Sequence[int], destinations: Sequence[str], now: float) -> None:
+    change(conn, _begin_again, ids, to=list(destinations), now=now)
+    change(conn, _leave, ids)
+
+
+def landed(conn: Connection, delivery_ids: Sequence[int], now: float) -> None:
+    """Look at deliveries that were on their way while their rows were made anew, as `deliver` does at the others.
+
+    Where the new output is not there yet, `deliver` comes later and sees them itself.
+    """
+    change(conn, _landed_begin_again, delivery_ids, now=now)
+    change(conn, _landed_leave, delivery_ids)
 
 
 # released → confirmed | refused | conflict
@@ -414,6 +451,22 @@ def mark_lost(conn: Connection, project: str, instance_indexes: Iterable[str], n
     return update_in(conn, statement.values(**values), ledger.c.source_index, instance_indexes)
 
 
+# queued → source-lost
+def mark_changed(conn: Connection, project: str, contents: Mapping[str, str], now: float) -> int:
+    """Note that other content stands in the place of queued rows' sources; `contents` has the digest of what is there
+    now by the instance's index. The row of that content goes on, and so does what has an output."""
+    statement = (
+        sa.update(ledger)
+        .where(ledger.c.project == project, ledger.c.state == QUEUED, ledger.c.origin == ORTHANC)
+        .where(ledger.c.source_index == sa.bindparam("of_source"), ledger.c.source_digest != sa.bindparam("present"))
+        .values(state=SOURCE_LOST, reason=SOURCE_LOST, updated=now)
+    )
+    return sum(
+        conn.execute(statement, {"of_source": index, "present": digest}).rowcount
+        for index, digest in sorted(contents.items())
+    )
+
+
 # quarantined | rejected | source-lost | cancelled | excluded → queued
 def retry(conn: Connection, ids: Iterable[int], now: float) -> list[tuple[int, str, str]]:
     """Queue rows once more because a person or job asked. Returns (id, project, series_index) of those that were."""
@@ -434,14 +487,25 @@ def renew(conn: Connection, ids: Iterable[int], now: float) -> list[tuple[int, s
 
 
 def requeue(conn: Connection, ids: Iterable[int], states: Sequence[str], now: float) -> list[tuple[int, str, str]]:
-    """Queue rows in these states once more, as if nobody had tried yet. Deliveries are kept."""
-    return _requeue(conn, ids, states, now, {"attempt": 0, "reason": None, "tag": None, "findings": None})
+    """Queue rows in these states once more, as if nobody had tried yet. Deliveries are kept.
+
+    Rows whose file has left the spool are not: their outcome would be given up for nothing.
+    """
+    values = {"attempt": 0, "reason": None, "tag": None, "findings": None}
+    return _requeue(conn, ids, states, now, values, sa.or_(ledger.c.origin != SPOOL, ledger.c.spool.is_not(None)))
 
 
 def _requeue(
-    conn: Connection, ids: Iterable[int], states: Sequence[str], now: float, values: dict[str, Any]
+    conn: Connection,
+    ids: Iterable[int],
+    states: Sequence[str],
+    now: float,
+    values: dict[str, Any],
+    which: sa.ColumnElement[bool] | None = None,
 ) -> list[tuple[int, str, str]]:
     statement = sa.update(ledger).where(ledger.c.state.in_(states))
+    if which is not None:
+        statement = statement.where(which)
     statement = statement.values(state=QUEUED, owner=None, updated=now, **values)
     returning = statement.returning(ledger.c.id, ledger.c.project, ledger.c.series_index)
     found: list[tuple[int, str, str]] = []

@@ -7,7 +7,8 @@
 
 A delivery's `recall` says what is meant: `recall` it for good, or `replace` it, so that it goes again when the old
 bytes are gone. `there` holds the UIDs that they have at the destination, where the output's may become others. What is
-on its way to a destination is not touched: it lands first, and `collect` takes it back then.
+on its way to a destination is not touched: it lands first. Then `collect` takes it back, and what is to be replaced is
+looked at again by `ledger.landed` or, where the new output comes later, by `ledger.deliver`.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class Source:
 
     id: int
     sealed: bytes
+    digest: str
+    version: str | None
     origin: str
     spool: str | None
 
@@ -111,10 +114,11 @@ def among_other_plans(conn: Connection, ids: Iterable[int], plans: Iterable[str]
 def sources(conn: Connection, ids: Iterable[int], recalled: bool = False) -> list[Source]:
     """Return those of the rows that have an output (or had one, and were recalled), to see if it can be made again."""
     states = [*WITH_OUTPUT, RECALLED] if recalled else [*WITH_OUTPUT]
-    query = sa.select(ledger.c.id, ledger.c.source_sealed, ledger.c.origin, ledger.c.spool).where(
+    columns = [ledger.c[name] for name in ("id", "source_sealed", "source_digest", "source_version", "origin", "spool")]
+    query = sa.select(*columns).where(
         ledger.c.id.in_(EACH), ledger.c.state.in_(states), ledger.c.out_orthanc_id.is_not(None)
     )
-    return [Source(row.id, row.source_sealed, row.origin, row.spool) for row in rows_of(conn, query, ids)]
+    return [Source(*row) for row in rows_of(conn, query, ids)]
 
 
 # → recalled
@@ -202,11 +206,11 @@ def resend(conn: Connection, ids: Sequence[int], destinations: Sequence[str], no
 
 
 def _mark(conn: Connection, ids: Sequence[int], now: float) -> None:
-    """Note under which UIDs destinations hold what may be replaced."""
+    """Note under which UIDs destinations hold what may be replaced, or is to be deleted while the row is made anew."""
     query = (
         sa.select(deliveries.c.id, *(ledger.c[name] for name in _IDS))
         .join(ledger, _its_row)
-        .where(deliveries.c.ledger_id.in_(EACH), deliveries.c.recall.is_(None), _may_be_there)
+        .where(deliveries.c.ledger_id.in_(EACH), deliveries.c.there.is_(None), _may_be_there)
     )
     marks = [
         {"delivery": row.id, "uids": json.dumps({name: getattr(row, name) for name in _IDS})}
@@ -214,7 +218,8 @@ def _mark(conn: Connection, ids: Sequence[int], now: float) -> None:
     ]
     if marks:
         this = sa.update(deliveries).where(deliveries.c.id == sa.bindparam("delivery"))
-        conn.execute(this.values(recall=REPLACE, there=sa.bindparam("uids"), updated=now), marks)
+        meant = sa.func.coalesce(deliveries.c.recall, REPLACE)
+        conn.execute(this.values(recall=meant, there=sa.bindparam("uids"), updated=now), marks)
 
 
 # conflict → recalling
@@ -263,6 +268,12 @@ def due(conn: Connection, now: float, resting: Iterable[str] = (), limit: int = 
     """Return what can be deleted now, without what is at destinations that are left alone for the moment."""
     query = _wanted(RECALLING).where(deliveries.c.next_try <= now, deliveries.c.destination.not_in(list(resting)))
     return [_to_delete(row) for row in conn.execute(query.limit(limit))]
+
+
+def still(conn: Connection, delivery: int) -> ToDelete | None:
+    """Return what is to be deleted as it stands now; None where that is done, or taken back, by now."""
+    row = conn.execute(_wanted(RECALLING).where(deliveries.c.id == delivery)).first()
+    return None if row is None else _to_delete(row)
 
 
 def todos(conn: Connection, after: int = 0, limit: int = 100) -> list[ToDelete]:

@@ -338,7 +338,7 @@ job_lines = sa.Table(
     metadata,
     sa.Column("job_id", sa.String(36), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("line", sa.Integer, primary_key=True),
-    sa.Column("sealed", sa.LargeBinary, nullable=False),  # what is asked for
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # what is asked for; empty once the job has succeeded
     sa.Column("progress", sa.LargeBinary),  # sealed: the studies found, and what of them was here before
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("reason", sa.String(40)),

@@ -8,22 +8,28 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from orthanc_deid.store.rows import SOURCE_LOST, SPENT
+from orthanc_deid.store.rows import SOURCE_LOST, SPENT, SUPERSEDED
 from orthanc_deid.store.schema import SPOOLED, ledger
 from orthanc_deid.store.sql import EACH, change, rows_of
 
 _in_the_spool = sa.text(f"ledger.{SPOOLED}")  # as the partial indexes say it
 _other = ledger.alias()
-_done = (
+_free = (
     sa.select(ledger.c.spool)
     .where(_in_the_spool, ledger.c.state.in_(sorted(SPENT)))
     .where(~sa.exists().where(_other.c.spool == ledger.c.spool, _other.c.state.not_in(sorted(SPENT))))
     .distinct()
-    .limit(sa.bindparam("most"))
 )
+_done = _free.limit(sa.bindparam("most"))
+_still_done = _free.where(ledger.c.spool.in_(EACH))
 _named = sa.select(ledger.c.spool).where(_in_the_spool, ledger.c.spool.in_(EACH)).distinct()
 _lost = sa.select(ledger.c.spool).where(_in_the_spool, ledger.c.state == SOURCE_LOST)
 _forget = sa.update(ledger).where(_in_the_spool, ledger.c.spool.in_(EACH)).values(spool=None)
+_let_go = (
+    sa.update(ledger)
+    .where(_in_the_spool, ledger.c.spool.in_(EACH), ledger.c.state.in_(sorted(SPENT - {SUPERSEDED})))
+    .values(spool=None)
+)
 _another = sa.update(ledger).where(_in_the_spool, ledger.c.spool.in_(EACH)).values(spool=sa.bindparam("to"))
 _row = sa.select(ledger.c.spool, ledger.c.state).where(
     ledger.c.project == sa.bindparam("of_project"),
@@ -45,6 +51,17 @@ def named(conn: Connection, names: Iterable[str]) -> set[str]:
 def lost(conn: Connection) -> set[str]:
     """Return files of rows that ended because they were not there."""
     return {row.spool for row in conn.execute(_lost)}
+
+
+def let_go(conn: Connection, names: Iterable[str]) -> list[str]:
+    """Have no row be made again from these files, and return those that may be deleted now; then `forget` them.
+
+    What somebody has asked for again since `done` keeps its file. A superseded row keeps the name until the file is
+    gone: were it taken in again after a crash, the older content would come back in the place of the newer.
+    """
+    free = sorted({row.spool for row in rows_of(conn, _still_done, names)})
+    change(conn, _let_go, free)
+    return free
 
 
 def forget(conn: Connection, names: Iterable[str]) -> int:

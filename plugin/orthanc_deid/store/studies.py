@@ -32,20 +32,11 @@ def due(
 
     With `hold`, a study waits as long as one of its instances is quarantined.
     """
-    waiting = (
-        sa.select(ledger.c.study_index, sa.func.count().label("ready"))
-        .where(ledger.c.project == project, among(ledger.c.state, READY))
-        .group_by(ledger.c.study_index)
-        .subquery()
+    ready = _ready(conn, project)
+    query = sa.select(studies.c.study_index, studies.c.out_study, studies.c.last_arrival).where(
+        studies.c.project == project, studies.c.state != HELD, studies.c.last_arrival <= now - quiet_seconds
     )
-    query = (
-        sa.select(studies.c.study_index, studies.c.out_study, studies.c.last_arrival, waiting.c.ready)
-        .join(waiting, waiting.c.study_index == studies.c.study_index)
-        .where(studies.c.project == project, studies.c.state != HELD)
-        .where(studies.c.last_arrival <= now - quiet_seconds)
-        .order_by(studies.c.last_arrival)
-    )
-    rows = conn.execute(query).fetchall()
+    rows = sorted(select_in(conn, query, studies.c.study_index, ready), key=lambda row: row.last_arrival)
     numbers = _counts(conn, project, [row.study_index for row in rows])
     found = []
     for row in rows:
@@ -55,24 +46,57 @@ def due(
         if unfinished or (incomplete == "hold" and quarantined):
             continue
         found.append(
-            StudyDue(project, row.study_index, row.out_study, row.ready, quarantined, unfinished, row.last_arrival)
+            StudyDue(
+                project,
+                row.study_index,
+                row.out_study,
+                ready[row.study_index],
+                quarantined,
+                unfinished,
+                row.last_arrival,
+            )
         )
     return found
 
 
 def next_quiet(conn: Connection, project: str, quiet_seconds: float) -> float | None:
     """Return when the first of the studies with instances ready will have been quiet, None where there is none."""
-    ready = sa.select(ledger.c.study_index).where(ledger.c.project == project, among(ledger.c.state, READY)).distinct()
-    query = sa.select(sa.func.min(studies.c.last_arrival)).where(
-        studies.c.project == project, studies.c.state != HELD, studies.c.study_index.in_(ready)
+    query = sa.select(sa.func.min(studies.c.last_arrival).label("first")).where(
+        studies.c.project == project, studies.c.state != HELD
     )
-    first = conn.execute(query).scalar_one()
+    found = select_in(conn, query, studies.c.study_index, _ready(conn, project))
+    first = min((row.first for row in found if row.first is not None), default=None)
     return None if first is None else float(first) + quiet_seconds
 
 
-# open | held → released
+def _ready(conn: Connection, project: str) -> dict[str, int]:
+    """Return how many instances of each study are ready.
+
+    Asked for by itself, and the studies then by name: so a look costs as much as what waits, however many studies
+    there are and whatever a database takes a join of the two for.
+    """
+    query = sa.select(ledger.c.study_index, sa.func.count().label("number")).where(
+        ledger.c.project == project, among(ledger.c.state, READY)
+    )
+    return {row.study_index: row.number for row in conn.execute(query.group_by(ledger.c.study_index))}
+
+
+def held(conn: Connection, ledger_ids: Sequence[int]) -> set[int]:
+    """Return which rows are of a study that is held back."""
+    its = (studies.c.project == ledger.c.project, studies.c.study_index == ledger.c.study_index)
+    query = sa.select(ledger.c.id).join(studies, sa.and_(*its)).where(studies.c.state == HELD)
+    return {row.id for row in select_in(conn, query, ledger.c.id, ledger_ids)}
+
+
+# open → released
 def release(conn: Connection, project: str, study_index: str, destinations: Sequence[str], now: float) -> list[int]:
-    """Release all instances of a study that are ready; returns their ledger ids."""
+    """Release all instances of a study that are ready; returns their ledger ids: none where it is held back by now."""
+    its = (studies.c.project == project, studies.c.study_index == study_index)
+    state = conn.execute(sa.select(studies.c.state).where(*its).with_for_update()).scalar()
+    return [] if state == HELD else _release(conn, project, study_index, destinations, now)
+
+
+def _release(conn: Connection, project: str, study_index: str, destinations: Sequence[str], now: float) -> list[int]:
     query = sa.select(ledger.c.id).where(
         ledger.c.project == project, ledger.c.study_index == study_index, among(ledger.c.state, READY)
     )
@@ -81,15 +105,17 @@ def release(conn: Connection, project: str, study_index: str, destinations: Sequ
     return ids
 
 
+# open | held → released
 def release_out(conn: Connection, project: str, out_study: str, destinations: Sequence[str], now: float) -> list[int]:
     """Release a study by its output UID, as a person does; a hold is lifted."""
     index = _find(conn, project, out_study)
-    return [] if index is None else release(conn, project, index, destinations, now)
+    return [] if index is None else _release(conn, project, index, destinations, now)
 
 
 # open | released → held
 def hold(conn: Connection, project: str, out_study: str, now: float) -> bool:
-    """Keep what has not been released of a study until a person releases it; False for an unknown study."""
+    """Keep what has not been released of a study until a person releases it, by whatever rule it would have gone;
+    False for an unknown study."""
     index = _find(conn, project, out_study)
     if index is None:
         return False
