@@ -5,6 +5,7 @@ What cannot be read is held with its reason and keeps nothing else waiting; what
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests import flow
-from tests.orthancs import Orthanc, clinical_orthanc, research_orthanc, until
+from tests.orthancs import Orthanc, clinical_orthanc, deid_section, research_orthanc, until
 
 pytestmark = pytest.mark.integration
 
@@ -77,6 +78,24 @@ def test_damaged_and_missing_files_are_held_and_keep_nothing_waiting(tmp_path: P
             assert clinical.request("POST", f"/deid/quarantine/{item['ID']}", json={"Action": "retry"}).ok
         flow.check_ledger(flow.settled(clinical, len(files)), outputs)
         flow.check_peer(peer, outputs)
+
+
+def test_a_missing_file_is_held_although_nothing_else_is_read(tmp_path: Path, peer: Orthanc) -> None:
+    missing, other = (flow.ct_series(number, slices=1)[0] for number in (34, 35))
+    path, _ = store_before(tmp_path / "c", [missing, other])
+    kept = path.read_bytes()
+    path.unlink()
+    section = deid_section()
+    section["Projects"]["lung"]["Match"] = {"PatientID": re.escape(flow.person(34).patient_id)}
+    with clinical_orthanc(tmp_path / "c", {"research": peer}, section) as clinical:
+        (output,) = flow.expected(clinical, [missing])
+        (row,) = flow.settled(clinical, 1)
+        assert (row.state, row.reason) == ("quarantined", "source-unreadable")
+        path.write_bytes(kept)
+        (held,) = clinical.get("/deid/quarantine?reason=source-unreadable")
+        assert clinical.request("POST", f"/deid/quarantine/{held['ID']}", json={"Action": "retry"}).ok
+        flow.check_ledger(flow.settled(clinical, 1), [output])
+        flow.check_peer(peer, [output])
 
 
 def test_a_storage_that_is_away_is_waited_for(tmp_path: Path, peer: Orthanc) -> None:

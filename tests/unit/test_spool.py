@@ -469,7 +469,7 @@ def test_a_file_that_was_damaged_is_told_from_one_of_other_content(setting: Sett
     item = Item(row.id, "", row.source_digest, name)
     (setting.root / gateway.TAKEN / name).write_bytes(ct()[:-2])
     done = setting.worker().do(PROJECT, item)
-    assert (done.state, done.reason, done.findings) == ("unreadable", "source-unreadable", {"found": True})
+    assert (done.state, done.reason, done.findings) == ("unreadable", "source-unreadable", {"alone": True})
 
 
 def test_a_large_source_is_read_from_its_file(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ QUARANTINE_REASONS = {
     "identity-missing": "Patient ID is missing, empty or a placeholder",
     "identity-contradiction": "the same Patient ID or study stands for two different people",
     "source-changed": "new content under a known id, after the old content had left",
-    "source-unreadable": "Orthanc cannot read its file any more, or it is not what was stored",
+    "source-unreadable": "its file cannot be read any more, or is not what was stored",
     "foreign-mark": "carries this installation's mark, but its ledger does not know the instance",
     "recipient": "a certificate that what was removed shall be encrypted for cannot be used",
     "crashed": "its worker process died twice",

@@ -40,6 +40,8 @@ SLOWEST_PACKING = 2_000_000
 """Bytes a second that Orthanc compresses at least."""
 OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ENOTDIR})
 """Errors that no connection has."""
+PROBED = 4
+"""Instances of which one has to be readable for the storage to count as there."""
 READ_TRIES = 3
 """How often a read (GET, or a POST that only asks) is sent before the server counts as unavailable."""
 
@@ -439,6 +441,19 @@ class OrthancClient:
                 self._done(connection, response, began)
                 return fetched
         raise Unavailable(f"GET {route(path)}: the bytes are not what the server announced")
+
+    def reads_others(self, instance: str) -> bool:
+        """Return whether Orthanc can read the file of any instance but this one: whether its storage is there.
+
+        It has the MD5 of some files verified, which reads them: in 1.12 never out of Orthanc's cache, and otherwise from
+        there only where they were read lately, so those listed first are asked about, mostly old ones. False also where
+        Orthanc has noted no MD5. Raises Unavailable, Failed.
+        """
+        for other in self.get_json("/instances", {"since": 0, "limit": PROBED}):
+            path = f"/instances/{_segment(other)}/attachments/dicom/verify-md5"
+            if other != instance and self.send("POST", path, b"").status == 200:
+                return True
+        return False
 
     def metadata(self, instance: str) -> dict[str, str]:
         """Return the metadata of an instance: RemoteAET, CalledAET, Origin, IndexInSeries, … Raises NotFound."""

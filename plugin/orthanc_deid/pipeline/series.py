@@ -157,8 +157,8 @@ class SeriesTasks:
     def _weigh(self, done: Done) -> Done:
         """Tell a damaged source, which is parked, from an Orthanc whose storage is away, which is waited for."""
         times, read = self._unreadable.get(done.row, (0, self._read))
-        found = bool(done.findings and done.findings["found"])
-        if times + 1 >= MAX_UNREADABLE and (found or self._read > read):
+        alone = bool(done.findings and done.findings["alone"])
+        if times + 1 >= MAX_UNREADABLE and (alone or self._read > read):
             self._unreadable.pop(done.row, None)
             return Done(done.row, "quarantined", done.reason)
         self._unreadable[done.row] = (times + 1, read)

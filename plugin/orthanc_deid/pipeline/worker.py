@@ -103,12 +103,12 @@ class Knowledge:
 
 
 class Unreadable(Exception):
-    """Orthanc answers, and cannot read the file of this instance; `found`: it found one, of other bytes than were
-    stored once. Where it found none its whole storage may be away."""
+    """Orthanc answers, and cannot read the file of this instance; `alone`: it has one of other bytes than were stored
+    once, or none but those of other instances. Otherwise its whole storage may be away."""
 
-    def __init__(self, found: bool) -> None:
+    def __init__(self, alone: bool) -> None:
         super().__init__("the source cannot be read")
-        self.found = found
+        self.alone = alone
 
 
 class Worker:
@@ -180,7 +180,7 @@ class Worker:
         except NotFound:
             return Done(item.row, "source-lost", "source-lost")
         except Unreadable as damage:
-            return Done(item.row, "unreadable", "source-unreadable", findings={"found": damage.found})
+            return Done(item.row, "unreadable", "source-unreadable", findings={"alone": damage.alone})
         except OrthancError:
             return Done(item.row, "wait", "orthanc")
         except Rejected as refusal:
@@ -207,7 +207,8 @@ class Worker:
             except Failed as failure:
                 if failure.status in (401, 403) or failure.number in AILING:
                     raise
-                raise Unreadable(found=failure.number in DAMAGED) from None
+                alone = failure.number in DAMAGED or self._client.reads_others(item.instance)
+                raise Unreadable(alone) from None
         path = None if self._setup.spool is None else find(self._setup.spool, item.spool)
         if path is None:
             if self._setup.spool is None or not self._setup.spool.is_dir():
@@ -229,12 +230,12 @@ class Worker:
         if source_digest(setup.keys, fetched.md5) == item.digest:
             return True
         if item.spool is not None:
-            raise Unreadable(found=True)
+            raise Unreadable(alone=True)
         name = self._client.content_name(item.instance)
         if source_digest(setup.keys, name) != item.digest:
             return False
         if len(name) == len(fetched.md5):  # an MD5, and not that of these bytes; other names are longer
-            raise Unreadable(found=True)
+            raise Unreadable(alone=True)
         return True
 
     def _deidentify(self, setup: ProjectSetup, item: Item, fetched: Fetched, dry: bool) -> Done:
