@@ -52,6 +52,7 @@ def faulty_python(folder: Path, fault: str) -> str:
     return str(script)
 
 
+@pytest.mark.one_orthanc
 def test_an_instance_that_kills_its_worker_is_isolated_after_two_tries(tmp_path: Path, research: Orthanc) -> None:
     p = person(41)
     slices = [builders.ct(Origin(p, 1, 1, n), rows=32, columns=32) for n in range(1, 13)]
@@ -187,6 +188,7 @@ def way(research: Orthanc) -> Iterator[Way]:
     way.socket.close()
 
 
+@pytest.mark.one_orthanc
 @pytest.mark.parametrize(
     "mode", ["cut on the way", "cut after it has stored", "slow", "nonsense", "other json", "bad gateway"]
 )

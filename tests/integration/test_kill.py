@@ -50,6 +50,7 @@ def test_the_service_is_killed(clinical: Orthanc, research: Orthanc, stage: str)
     flow.sweep(flow.identifying((31,)), clinical, research)
 
 
+@pytest.mark.one_orthanc
 def test_the_service_is_killed_again_and_again_as_it_starts(clinical: Orthanc, research: Orthanc) -> None:
     files = flow.ct_series(37, 1, 1, 4, rows=64)
     outputs = flow.expected(clinical, files)
@@ -105,6 +106,7 @@ def test_the_service_is_killed_while_a_study_waits(tmp_path: Path) -> None:
         assert {one: clinical.file(one) for one in copies} == copies
 
 
+@pytest.mark.one_orthanc
 def test_the_service_is_killed_while_outputs_are_made_anew(tmp_path: Path) -> None:
     # The last object of each patient tells that what the profile kept in all the others is a name.
     section = deid_section(Workers=2)
@@ -138,6 +140,7 @@ def test_the_service_is_killed_while_outputs_are_made_anew(tmp_path: Path) -> No
         assert not list((flow.data_folder(clinical) / "outbox").rglob("*.dcm"))
 
 
+@pytest.mark.one_orthanc
 def test_a_torn_outbox_is_made_again(tmp_path: Path) -> None:
     section = deid_section()
     section["Projects"]["lung"]["Release"] = "manual"

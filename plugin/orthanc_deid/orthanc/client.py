@@ -445,9 +445,9 @@ class OrthancClient:
     def reads_others(self, instance: str) -> bool:
         """Return whether Orthanc can read the file of any instance but this one: whether its storage is there.
 
-        It has the MD5 of some files verified, which reads them: in 1.12 never out of Orthanc's cache, and otherwise from
-        there only where they were read lately, so those listed first are asked about, mostly old ones. False also where
-        Orthanc has noted no MD5. Raises Unavailable, Failed.
+        It has the MD5 of some files verified, which reads them: in 1.12 never out of Orthanc's cache, in others only
+        where they were read lately; so those listed first are asked about, mostly old ones. False also where Orthanc
+        has noted no MD5. Raises Unavailable, Failed.
         """
         for other in self.get_json("/instances", {"since": 0, "limit": PROBED}):
             path = f"/instances/{_segment(other)}/attachments/dicom/verify-md5"
