@@ -82,8 +82,8 @@ class Feed:
         self._lock = threading.Lock()
         self._left = iter([*origins])
         self._stop = threading.Event()
-        self.upto = len(origins)
-        """So many may be sent by now."""
+        self.upto = len(origins) + 1
+        """So many may be sent by now; the senders end where it allows more than there are."""
         self.finished = 0
         """Rows of the ledger that had their outcome when last looked."""
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(SENDERS)]
@@ -241,7 +241,7 @@ def run(folder: Path, kills: int, instances: int, seed: int) -> bool:
                 if (number + 1) % 20 == 0:
                     so_far = f"{counts.acknowledged} acknowledged, {feed.finished} done"
                     print(f"  {number + 1} kills, {so_far}, {time.monotonic() - began:.0f} s", flush=True)
-            feed.upto = instances
+            feed.upto = instances + 1  # one more than there are: whoever asks for it ends
             until(lambda: feed.done, END_SECONDS, "all to be acknowledged", 0.2)
         finally:
             feed.stop()
