@@ -29,6 +29,7 @@ from orthanc_deid.orthanc.peers import Peers
 from orthanc_deid.orthanc.settings import Receivers
 from orthanc_deid.pipeline.service import TASKS_FILE, Service
 from orthanc_deid.store import Store, subjects
+from orthanc_deid.tuning import share_memory
 
 STOP_SECONDS = 4.0
 """How long the pipeline may take to stop."""
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM, SIGINT or the end of standard input. Raises SetupError when it cannot start."""
     begun = startup.read(args.config)
+    share_memory()
     logs.configure()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

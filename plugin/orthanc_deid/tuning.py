@@ -8,6 +8,7 @@ import os
 from contextlib import suppress
 
 _YOUNG_OBJECTS = 100_000
+_M_ARENA_MAX, _ARENAS = -8, 2
 
 
 def settle() -> None:
@@ -26,6 +27,16 @@ def stand_back(niceness: int) -> None:
         os.nice(niceness)
         with suppress(OSError):  # not allowed in this container: being nice is what matters
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def share_memory() -> None:
+    """Have all threads take memory from few places (M_ARENA_MAX of mallopt(3)); to be called before they are many.
+
+    Otherwise the C library opens one for each thread, up to eight for each processor, and what is free in one is of no
+    use to the others: a third of what it had taken for a service of forty threads. Does nothing where it is not glibc.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def trim() -> None:
